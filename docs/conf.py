@@ -1,0 +1,76 @@
+"""How the documentation is built: ``sphinx-build -W -n docs docs/_build/html``."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from sphinx.pycode import ModuleAnalyzer
+
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+
+project = "aura-context"
+author = "The aura-context authors"
+project_copyright = author
+try:
+    release = metadata.version("aura-context")
+except metadata.PackageNotFoundError:  # built from a checkout that is not installed
+    release = "dev"
+version = release
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "examples"]
+# Docstrings quote code with single backticks.
+default_role = "code"
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+nitpicky = True
+# The build needs no network, so it knows no other project's objects: names of the
+# standard library cannot be links. Everything of ours still must resolve.
+nitpick_ignore_regex = [
+    (
+        r"py:(class|obj|data|exc|meth|func)",
+        r"(_?contextvars|types|typing|typing_extensions)\..+|str(\.\w+)?|bool|object",
+    ),
+    (
+        r"py:(class|exc)",
+        # The last is the type variable in ``VarContext[T]``, which has no page.
+        r"Any|ContextVar|Self|TracebackType|\w+Error|\w+Warning|BaseException|aura_context\._context\.T",
+    ),
+]
+
+html_theme = "furo"
+html_title = f"{project} {release}"
+html_static_path = ["_static"]
+html_css_files = ["figure.css"]
+html_show_copyright = False
+html_copy_source = False
+
+
+PLAN_DOCSTRINGS = ModuleAnalyzer.for_module("aura_context.plan").find_attr_docs()
+
+
+def fetch_docstring(
+    _app: Sphinx, what: str, name: str, _obj: object, _options: object, lines: list[str]
+) -> None:
+    """Give a re-exported variable the docstring that stands where it is defined."""
+    if what == "data" and not any(lines):
+        lines[:] = PLAN_DOCSTRINGS["", name.rpartition(".")[2]]
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what autodoc cannot do by itself."""
+    app.connect("autodoc-process-docstring", fetch_docstring)

@@ -1,0 +1,107 @@
+"""What is checked, and how: each session runs in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from pathlib import Path
+
+import nox
+
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_external_run = True
+# Without this, nox takes a missing Python for an error where CI is set.
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests", "coverage", "typing", "lint", "docs"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+# The Python that runs nox is always among those tested and always found, so that
+# at least one session of the tests runs, whatever the machine has.
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = [*dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING])]
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.base_prefix, "bin")), os.environ["PATH"]]
+)
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the package as its users do, as a wheel, and these groups."""
+    session.install(".", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests against the installed wheel, with the checkout out of the way."""
+    install(session, "tests")
+    session.run(
+        *("coverage", "run", "-m", "pytest", *session.posargs),
+        env={
+            # One file for each Python, written anew: nothing old is ever combined.
+            "COVERAGE_FILE": f".coverage.{session.name}",
+            # Keeps the checkout off sys.path, in child processes as well.
+            "PYTHONSAFEPATH": "1",
+        },
+    )
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Combine what the tests have covered on each Python, and report."""
+    session.install("coverage")
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check all types with two checkers, and the public ones for completeness."""
+    install(session, "typing")
+    session.run("mypy")
+    # By itself it would look for what is installed in .venv, if there is one.
+    python = ("--pythonpath", str(Path(session.bin, "python")))
+    session.run("basedpyright", *python)
+    verify = ("--verifytypes", "aura_context", "--ignoreexternal")
+    session.run("basedpyright", *python, *verify)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Lint, and check the format."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    install(session, "docs")
+    session.run(
+        *("sphinx-build", "-W", "-n", "--keep-going", "--fresh-env"),
+        *("-b", "html", "docs", "docs/_build/html"),
+    )
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the sdist, from it the wheel, and check both."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "build"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    files = [str(path) for path in sorted(Path("dist").iterdir())]
+    session.run("twine", "check", "--strict", *files)
+    session.run("check-wheel-contents", "dist")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the plan runner of the documentation; it fails if any plan leaks."""
+    install(session)
+    session.run("python", "docs/examples/orchestrator.py", *session.posargs)

@@ -1,0 +1,75 @@
+"""Contexts, and words about Contexts, that the tests share."""
+
+from __future__ import annotations
+
+import gc
+
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aura_context import PlanContext, VarContext, current_plan_name, plan_context
+
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+
+R = TypeVar("R")
+
+UNSET = "<unset>"
+
+current_tenant: ContextVar[str | None] = ContextVar("current_tenant", default=None)
+current_run: ContextVar[int] = ContextVar("current_run", default=0)
+
+
+class TenantContext(VarContext[str | None]):
+    var = current_tenant
+
+
+class RunContext(VarContext[int]):
+    var = current_run
+
+
+def held(var: ContextVar[Any] = current_plan_name) -> Any:
+    """Return what this Context holds for the variable, its default not counting."""
+    return copy_context().get(var, UNSET)
+
+
+def fresh(function: Callable[[], R]) -> R:
+    """Run the function where nothing is set."""
+    return Context().run(function)
+
+
+def copied(function: Callable[[], R]) -> R:
+    """Run the function in a copy of this Context, as a child task would be."""
+    return copy_context().run(function)
+
+
+def leave(context: VarContext[Any]) -> None:
+    """Leave the context's innermost block."""
+    context.__exit__(None, None, None)
+
+
+def opened(plan_name: str | None) -> PlanContext:
+    """Return a context of that plan with a block open."""
+    return plan_context(plan_name).__enter__()
+
+
+def holding(plan_name: str) -> Generator[None, None, None]:
+    """Hold a block across a yield, as one should not."""
+    with plan_context(plan_name):
+        yield
+        yield
+
+
+async def async_holding(plan_name: str) -> AsyncGenerator[None, None]:
+    """Hold a block across a yield, as one should not."""
+    async with plan_context(plan_name):
+        yield
+        yield
+
+
+def abandon(generator: Generator[None, None, None]) -> None:
+    """Close a generator in another Context, which abandons the block it holds."""
+    Context().run(generator.close)
+    gc.collect()  # where there is no reference counting
