@@ -5,23 +5,118 @@ from __future__ import annotations
 import inspect
 import warnings
 
-from contextvars import ContextVar
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
-from . import _stack
+from . import _functions, _stack
+from ._variables import declare
 from .exceptions import ForeignExitWarning, NotBoundError, NotEnteredError
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import ContextVar
     from types import TracebackType
 
 
 __all__ = ["VarContext", "active_contexts"]
 
 T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
-class VarContext(Generic[T]):
+class BaseContext:
+    """What all contexts share, whatever they bind.
+
+    The async pair delegates to the sync one, as nothing here has to wait.
+    """
+
+    __slots__ = ("__weakref__", "_entered")
+
+    _entered: bool
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    @abstractmethod
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    @abstractmethod
+    def _bindings(self) -> _stack.Held:
+        """Return what is bound around the steps of a generator."""
+
+    async def __aenter__(self) -> Self:
+        """Same as `__enter__`, and never suspends."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Same as `__exit__`, and never suspends."""
+        # An override may return something, which `with` would heed.
+        return self.__exit__(exc_type, exc, traceback)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function of any kind, to run under this context.
+
+        The value is bound while the function's own code runs, and only then. A
+        coroutine is bound from its first step to its last; a generator, async or
+        not, anew at each step, so that its consumer never sees the value.
+
+        Args:
+            function: A plain, async, generator or async generator function, or a
+                method of these kinds. All its calls share this context.
+
+        Returns:
+            A function of the same kind, type and signature.
+
+        Raises:
+            TypeError: If that is a class or cannot be called; or if this class
+                overrides how to enter and leave in a way that cannot be honoured:
+                ``__aenter__`` or ``__aexit__`` for anything but ``async def``,
+                ``__enter__`` or ``__exit__`` for a generator function.
+
+        Example:
+            >>> from aura_context import current_plan_name, plan_context
+            >>> @plan_context("nightly")
+            ... def rows():
+            ...     yield current_plan_name.get()
+            >>> [(row, current_plan_name.get()) for row in rows()]
+            [('nightly', None)]
+
+        .. versionadded:: 0.1.0
+        """
+        base = next(cls for cls in type(self).__mro__ if BaseContext in cls.__bases__)
+        decorated: F = _functions.decorate(self, function, base, self._bindings)
+        return decorated
+
+    def _note_entered(self) -> None:
+        """Remember that there may be a block to leave, somewhere."""
+        try:
+            self._entered = True
+        except AttributeError:  # frozen, as a dataclass may be
+            object.__setattr__(self, "_entered", True)
+
+    def _left_elsewhere(self) -> None:
+        """Tell of an exit that found no block to leave in this Context."""
+        if not hasattr(self, "_entered"):
+            msg = (
+                f"{self!r} was left but has never been entered; "
+                "did you mean `with`, or forget `await`?"
+            )
+            raise NotEnteredError(msg)
+        _ForeignExit(self)  # dropped at once, as nobody keeps it
+
+
+class VarContext(BaseContext, Generic[T]):
     """Binds a ContextVar to a value for a block, in ``with`` and ``async with`` alike.
 
     Subclass it and name the variable. One instance can be entered any number of
@@ -48,21 +143,23 @@ class VarContext(Generic[T]):
     .. versionadded:: 0.1.0
     """
 
-    __slots__ = ("__weakref__", "_entered", "value")
+    __slots__ = ("value",)
 
     var: ClassVar[ContextVar[Any]]
     """The variable that the class binds. It needs a default."""
+
+    carried: ClassVar[bool] = True
+    """Whether a Snapshot takes the value along; set it to False for what must stay."""
 
     value: T
     """What this context binds."""
 
     _default: ClassVar[Any]
-    _entered: bool
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "var"):
-            cls._default = _declare(cls)
+            cls._default = declare(cls)
 
     def __init__(self, value: T) -> None:
         if not hasattr(type(self), "var"):
@@ -95,10 +192,7 @@ class VarContext(Generic[T]):
 
         .. versionadded:: 0.1.0
         """
-        try:
-            self._entered = True
-        except AttributeError:  # frozen, as a dataclass may be
-            object.__setattr__(self, "_entered", True)
+        self._note_entered()
         _stack.enter(self, self.var, self.value)
         return self
 
@@ -119,19 +213,9 @@ class VarContext(Generic[T]):
         if not _stack.leave(self):
             self._left_elsewhere()
 
-    async def __aenter__(self) -> Self:
-        """Same as `__enter__`, and never suspends."""
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Same as `__exit__`, and never suspends."""
-        # An override may return something, which `with` would heed.
-        return self.__exit__(exc_type, exc, traceback)
+    def _bindings(self) -> _stack.Held:
+        """Return what is bound around the steps of a generator."""
+        return [(self, self.var, self.value)]
 
     @classmethod
     def current(cls) -> T:
@@ -174,16 +258,6 @@ class VarContext(Generic[T]):
             raise NotBoundError(msg)
         return value
 
-    def _left_elsewhere(self) -> None:
-        """Tell of an exit that found no block to leave in this Context."""
-        if not hasattr(self, "_entered"):
-            msg = (
-                f"{self!r} was left but has never been entered; "
-                "did you mean `with`, or forget `await`?"
-            )
-            raise NotEnteredError(msg)
-        _ForeignExit(self)  # dropped at once, as nobody keeps it
-
 
 class _ForeignExit:
     """Warns when it is dropped.
@@ -224,47 +298,3 @@ def active_contexts() -> tuple[VarContext[Any], ...]:
     .. versionadded:: 0.1.0
     """
     return tuple(_stack.open_contexts())[::-1]
-
-
-_declared: dict[ContextVar[Any], type[VarContext[Any]]] = {}
-"""Every variable that a class binds, in the order of declaration."""
-
-
-def _declare(cls: type[VarContext[Any]]) -> Any:
-    """Note that the class binds its variable, and return what that defaults to."""
-    var = cls.var
-    remedy = f"write var = ContextVar({cls.__name__!r}, default=None)"
-    # What a type promises is not yet so.
-    if not isinstance(var, ContextVar):  # pyright: ignore[reportUnnecessaryIsInstance]
-        msg = f"{cls.__qualname__}.var must be a ContextVar, got {var!r}: {remedy}"
-        raise TypeError(msg)
-    try:
-        default = _stack.default(var)
-    except LookupError:
-        msg = (
-            f"{cls.__qualname__}.var has no default, without which 'nothing bound' "
-            f"cannot be expressed; got {var!r}: {remedy}"
-        )
-        raise TypeError(msg) from None
-    owner = _declared.get(var, cls)
-    if owner is not cls and issubclass(cls, owner):
-        return default
-    # Defined again, as in a notebook, or by a decorator that makes the class anew:
-    # then the qualified name may still be short.
-    if (owner.__module__, owner.__name__) != (cls.__module__, cls.__name__):
-        msg = (
-            f"{cls.__qualname__}.var is {var!r}, which {owner.__qualname__} binds "
-            f"already: subclass {owner.__qualname__}, or {remedy}"
-        )
-        raise TypeError(msg)
-    _declared[var] = cls
-    if "<locals>" not in cls.__qualname__:  # a function may make many of a name
-        for other, known in [*_declared.items()]:
-            if other is not var and _path(known) == _path(cls):
-                del _declared[other]
-    return default
-
-
-def _path(cls: type) -> tuple[str, str]:
-    """Return where the class can be imported from."""
-    return cls.__module__, cls.__qualname__

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import weakref
 
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from ._variables import UNSET, default
 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextvars import Token
 
-
-UNSET: Final = object()
-"""What a variable holds where it has no value; its default is another matter."""
 
 _mark = object()
 """Renewed whenever a block is abandoned, wherever in the process. Not a count, as
@@ -60,20 +59,17 @@ def same(one: object, other: object) -> bool:
     return one is other or (type(one) is str is type(other) and one == other)
 
 
-def default(var: ContextVar[Any]) -> Any:
-    """What the variable reads as where nobody has set it."""
-    return Context().run(var.get)
-
-
-def enter(context: object, var: ContextVar[Any], value: object) -> None:
+def enter(
+    context: object, var: ContextVar[Any], value: object, kind: type[Entry] = Entry
+) -> Entry:
     """Open a block of this context, in which the variable has the value."""
     seen = _mark
     top = _top.get()
-    if top is not None and (top.token is None or top.seen is not seen):
+    if top is not None and top.seen is not seen:
         top = _settle(top)
     found = var.get(UNSET)
     is_bound = found is value or same(found, value)
-    entry = Entry(context, _note_abandoned)
+    entry = kind(context, _note_abandoned)
     entry.var = var
     entry.value = found if is_bound else value
     entry.found = found
@@ -85,6 +81,7 @@ def enter(context: object, var: ContextVar[Any], value: object) -> None:
     entry.token = _top.set(entry)
     if not is_bound:
         entry.undo = var.set(value)
+    return entry
 
 
 def leave(context: object) -> bool:
@@ -112,10 +109,65 @@ def leave(context: object) -> bool:
     return True
 
 
+Held: TypeAlias = list[tuple[Any, ContextVar[Any], Any]]
+"""Blocks that a generator holds between its steps: context, variable and value. Not
+weakly, as the garbage collector clears weak references before it closes a generator.
+"""
+
+
+class Step(Entry):
+    """The outermost block of a generator's step."""
+
+    __slots__ = ()
+
+
+def put(held: Held) -> Entry:
+    """Open the blocks that a generator holds, for a step; return the outermost."""
+    outermost = enter(*held[0], Step)
+    for block in held[1:]:
+        enter(*block)
+    return outermost
+
+
+def lift(outermost: Entry) -> Held:
+    """Leave the blocks that a generator holds after a step, and return them.
+
+    Where a step ends in another Context, because it was dropped in the middle, there
+    are none to leave (R5).
+    """
+    context, var = outermost(), outermost.var
+    value = var.get(UNSET)
+    if _top.get() is outermost and value is not UNSET:  # as usual: it holds no other
+        return [(context, var, value)] if leave(context) else []
+    held: Held = []
+    if _belongs_here(outermost):
+        for entry in _of_step(outermost):
+            now = _now(entry)
+            value = default(entry.var) if now is UNSET else now
+            held.append((entry(), entry.var, value))
+            _remove(entry)
+    # One may have been abandoned, and collected, only just now.
+    return [block for block in reversed(held) if block[0] is not None]
+
+
+def _of_step(outermost: Entry) -> list[Entry]:
+    """Return the blocks that belong to a step, innermost first.
+
+    Above them is what belongs to other steps, in tasks that share this Context.
+    """
+    top: Any = _top.get()
+    innermost = top if top.seen is _mark else _settle(top)
+    blocks: list[Entry] = []
+    for entry in takewhile(lambda each: each is not outermost, _walk(innermost)):
+        blocks.append(entry)
+        if isinstance(entry, Step):
+            blocks.clear()
+    return [*blocks, outermost]
+
+
 def open_contexts() -> Iterator[Any]:
     """Iterate over the contexts whose blocks are open here, innermost first."""
-    contexts = (entry() for entry in _open(_top.get()))
-    return (context for context in contexts if context is not None)
+    return (context for _, context in _open(_top.get()))
 
 
 def _note_abandoned(entry: Entry) -> None:
@@ -133,24 +185,32 @@ def _walk(entry: Entry | None) -> Iterator[Entry]:
         entry = entry.below
 
 
-def _open(entry: Entry | None) -> Iterator[Entry]:
-    """Iterate downwards over the entries that somebody can still leave."""
-    return (entry for entry in _walk(entry) if not _is_abandoned(entry))
+def _open(top: Entry | None) -> Iterator[tuple[Entry, Any]]:
+    """Iterate downwards over what can still be left, with the contexts that can."""
+    for entry in _walk(top):
+        context = entry()
+        if context is not None and not _is_interrupted(entry):
+            yield entry, context
 
 
 def _leave_any(context: object) -> bool:
     """Leave wherever in the stack the block is."""
     top = _top.get()
-    entry = next((entry for entry in _open(top) if entry() is context), None)
+    entry = next((entry for entry, each in _open(top) if each is context), None)
     if entry is None or not _belongs_here(entry):
         return False
     # First the abandoned ones, so that only blocks that count inherit below.
     _settle(top)
+    _remove(entry)
+    return True
+
+
+def _remove(entry: Entry) -> None:
+    """Leave the block, which was entered here, wherever in the stack it is."""
     _restore(entry)
     if _top.get() is entry:
         _top.set(entry.below)
     _close(entry)
-    return True
 
 
 def _settle(top: Entry | None) -> Entry | None:
@@ -158,12 +218,10 @@ def _settle(top: Entry | None) -> Entry | None:
     seen = _mark
     walked: list[Entry] = []
     for entry in _walk(top):
-        if not _is_abandoned(entry):
+        if entry() is not None and not _is_interrupted(entry):
             walked.append(entry)
         elif _belongs_here(entry):
-            heir = _heir(entry)
-            now = entry.var.get(UNSET) if heir is None else heir.found
-            if now is entry.value:  # else it was set raw since
+            if _now(entry) is entry.value:  # else it was set raw since
                 _restore(entry)
             _close(entry)
         else:  # it is for another Context to retire, and so is all below it
@@ -171,17 +229,14 @@ def _settle(top: Entry | None) -> Entry | None:
     else:
         for entry in walked:
             entry.seen = seen
-    innermost = next(_open(top), None)
+    innermost = next((entry for entry, _ in _open(top)), None)
     if innermost is not top:
         _top.set(innermost)
     return innermost
 
 
-def _is_abandoned(entry: Entry) -> bool:
-    """Whether nobody can leave the block any more."""
-    if entry() is None:
-        return True
-    # A signal struck before the variable was set, or its token could be kept.
+def _is_interrupted(entry: Entry) -> bool:
+    """Whether a signal struck before the variable was set, or its token kept."""
     return entry.undo is None and entry.found is not entry.value
 
 
@@ -208,6 +263,12 @@ def _heir(entry: Entry) -> Entry | None:
     above = takewhile(lambda other: other is not entry, _walk(_top.get()))
     heirs = [other for other in above if other.var is entry.var]
     return heirs[-1] if heirs else None
+
+
+def _now(entry: Entry) -> Any:
+    """Return what the variable holds in the block, or `UNSET`, raw sets included."""
+    heir = _heir(entry)
+    return entry.var.get(UNSET) if heir is None else heir.found
 
 
 def _restore(entry: Entry) -> None:

@@ -43,12 +43,12 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         r"py:(class|obj|data|exc|meth|func)",
-        r"(_?contextvars|types|typing|typing_extensions)\..+|str(\.\w+)?|bool|object",
+        r"(_?contextvars|concurrent\.futures|types|typing|typing_extensions)\..+|str(\.\w+)?|bool|object",
     ),
     (
         r"py:(class|exc)",
-        # The last is the type variable in ``VarContext[T]``, which has no page.
-        r"Any|ContextVar|Self|TracebackType|\w+Error|\w+Warning|BaseException|aura_context\._context\.T",
+        # The first are type variables, which have no page.
+        r"[PRT]|P\.(kw)?args|aura_context\.(_context\.T|snapshot\.F)|Any|Contexts|ContextVar|Future|Self|TracebackType|\w+Error|\w+Warning|BaseException",
     ),
 ]
 

@@ -290,15 +290,16 @@ class TestR4AnyOrder:
             ("abab", (1, 0, 3, 2)),
         ],
     )
-    @pytest.mark.parametrize("before", [UNSET, "a", "z"])
+    @pytest.mark.parametrize("before", [UNSET, "aa", "zz"])
     def test_innermost_open_wins_and_the_first_is_restored(
         self, names: str, order: tuple[int, ...], before: str
     ) -> None:
         def body() -> None:
             if before != UNSET:
                 current_plan_name.set(before)
-            blocks = [opened(name) for name in names]
-            still = dict(enumerate(names))
+            # Doubled, to have an object of its own for each that is equal.
+            still = {index: name * 2 for index, name in enumerate(names)}
+            blocks = [opened(name) for name in still.values()]
             for index in order:
                 leave(blocks[index])
                 del still[index]
@@ -717,6 +718,27 @@ class TestR8Children:
         gc.collect()
         assert value() is None
         assert child[current_plan_name] == ("child" if child_enters else "inner")
+
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_nor_does_one_that_has_seen_an_abandoned_block(self) -> None:
+        class Value:
+            pass
+
+        only_here: ContextVar[Value | None] = ContextVar("only_here", default=None)
+
+        def parent() -> tuple[Context, weakref.ref[Value]]:
+            value = Value()
+            generator = holding("lost")
+            next(generator)
+            child = copy_context()
+            only_here.set(value)
+            abandon(generator)
+            return child, weakref.ref(value)
+
+        child, value = fresh(parent)
+        child.run(opened, "child")
+        gc.collect()
+        assert value() is None
 
     @pytest.mark.parametrize("overlap", [0, 1, 2, 5])
     @pytest.mark.parametrize("abandoning", [False, True])
