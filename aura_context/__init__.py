@@ -14,17 +14,23 @@ from .exceptions import (
     NotBoundError,
     NotEnteredError,
 )
+from .executors import ContextExecutor, ContextThreadPoolExecutor
 from .plan import PlanContext, current_plan_name, plan_context
+from .snapshot import Snapshot, carry
 
 
 __all__ = [
     "ContextError",
+    "ContextExecutor",
+    "ContextThreadPoolExecutor",
     "ForeignExitWarning",
     "NotBoundError",
     "NotEnteredError",
     "PlanContext",
+    "Snapshot",
     "VarContext",
     "active_contexts",
+    "carry",
     "current_plan_name",
     "plan_context",
 ]
