@@ -1,0 +1,27 @@
+"""What a middleware's resolve may return."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from aura_context import Snapshot, VarContext
+
+
+Resolved: TypeAlias = VarContext[Any] | Snapshot | None
+
+
+def checked(resolved: object) -> VarContext[Any] | Snapshot:
+    """Return the context to enter, which for None binds nothing.
+
+    Raises:
+        TypeError: If that is no context.
+    """
+    if resolved is None:
+        return Snapshot()
+    if isinstance(resolved, VarContext | Snapshot):
+        return resolved  # pyright: ignore[reportUnknownVariableType] - of any value
+    msg = (
+        "resolve must return a context, such as plan_context('nightly'), a Snapshot, "
+        f"or None for nothing; got {resolved!r} of type {type(resolved).__qualname__}"
+    )
+    raise TypeError(msg)

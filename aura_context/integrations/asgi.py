@@ -1,0 +1,68 @@
+"""Binding a context around each request of an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from inspect import isawaitable
+from typing import Any, TypeAlias
+
+from aura_context import Snapshot
+
+from ._resolved import Resolved, checked
+
+
+__all__ = ["ContextMiddleware"]
+
+_Scope: TypeAlias = MutableMapping[str, Any]
+_Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_App: TypeAlias = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+
+class ContextMiddleware:
+    """Binds what `resolve` finds for the whole of a request or websocket.
+
+    That is until the application returns, so streamed bodies and background work
+    that it awaits are included. Every request starts clean, whatever the server's
+    Context holds: what is not resolved has its default. Lifespan goes by untouched.
+
+    Args:
+        app: The application to wrap. Put this outermost, and once.
+        resolve: Gets the scope and returns a context, a Snapshot, or None for
+            nothing; may be async. Nothing in the scope is trusted but by it, and
+            what it raises goes to the server.
+
+    Raises:
+        TypeError: At a request, if `resolve` returns anything else.
+
+    Example:
+        >>> import asyncio
+        >>> from aura_context import current_plan_name, plan_context
+        >>> async def app(scope, receive, send):
+        ...     print(current_plan_name.get())
+        >>> def resolve(scope):
+        ...     return plan_context(scope["path"].strip("/"))
+        >>> bound = ContextMiddleware(app, resolve)
+        >>> asyncio.run(bound({"type": "http", "path": "/nightly"}, None, None))
+        nightly
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(
+        self, app: _App, resolve: Callable[[_Scope], Resolved | Awaitable[Resolved]]
+    ) -> None:
+        self._app = app
+        self._resolve = resolve
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Serve a request or websocket, bound to what was resolved."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        async with Snapshot():
+            resolved = self._resolve(scope)
+            if isawaitable(resolved):
+                resolved = await resolved
+            async with checked(resolved):
+                await self._app(scope, receive, send)

@@ -1,0 +1,151 @@
+"""The plan in the records of the standard library's logging."""
+
+from __future__ import annotations
+
+import logging
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from typing_extensions import override
+
+from ._shown import Shown
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._shown import Contexts
+
+
+__all__ = ["ContextFilter", "install", "uninstall"]
+
+# What Formatter adds, and, where Python is too old to have it, taskName.
+_TAKEN = {
+    *dir(logging.LogRecord("", 0, "", 0, "", (), None)),
+    *("asctime", "message", "taskName"),
+}
+
+
+class ContextFilter(logging.Filter):
+    """Gives each record that passes what is bound where it passes; stops none.
+
+    Add it to handlers, since a logger's filters do not see the records of its
+    children. The first handler of a record runs in the thread that logs: where that
+    is a ``QueueHandler``, the filter belongs there, and not behind the queue.
+
+    Args:
+        contexts: What to show: a mapping from the attribute's name to the context
+            class. Without it the plan is shown, as ``aura_plan_name``, and nothing
+            else.
+
+    Raises:
+        TypeError: If the mapping has something else in it.
+        ValueError: If a LogRecord has an attribute of that name itself.
+
+    Example:
+        >>> import logging, sys
+        >>> from aura_context import plan_context
+        >>> handler = logging.StreamHandler(sys.stdout)
+        >>> handler.addFilter(ContextFilter())
+        >>> handler.setFormatter(logging.Formatter("%(aura_plan_name)s | %(message)s"))
+        >>> log = logging.getLogger("doctest.filter")
+        >>> log.addHandler(handler)
+        >>> with plan_context("nightly"):
+        ...     log.warning("running late")
+        nightly | running late
+        >>> log.removeHandler(handler)
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(self, contexts: Contexts | None = None) -> None:
+        super().__init__()
+        self._shown = _shown(contexts)
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add what the record does not have yet, and let it pass."""
+        _complete(record, self._shown)
+        return True
+
+
+def install(contexts: Contexts | None = None) -> None:
+    """Give every record from now on what is bound where it is made.
+
+    The record factory is what makes all of them, those of other packages included.
+    The one in place is kept and called. Installing again adds to what is shown.
+
+    Args:
+        contexts: As in `ContextFilter`.
+
+    Raises:
+        TypeError: If the mapping has something else in it.
+        ValueError: If a LogRecord has an attribute of that name itself.
+
+    Example:
+        >>> import logging
+        >>> from aura_context import plan_context
+        >>> install()
+        >>> with plan_context("nightly"):
+        ...     logging.makeLogRecord({}).aura_plan_name
+        'nightly'
+        >>> uninstall()
+
+    .. versionadded:: 0.1.0
+    """
+    shown = _shown(contexts)
+    if _Factory.installed is not None:
+        shown.variables = {**_Factory.installed.shown.variables, **shown.variables}
+    uninstall()
+    _Factory.installed = _Factory(logging.getLogRecordFactory(), shown)
+    logging.setLogRecordFactory(_Factory.installed)
+
+
+def uninstall() -> None:
+    """Undo `install`, however often that was called; do nothing if it never was.
+
+    A record factory that was set in the meantime stays. Where it calls ours, ours
+    from now on does nothing but call the one before.
+
+    .. versionadded:: 0.1.0
+    """
+    _Factory.installed = None
+    factory: Any = logging.getLogRecordFactory()
+    while isinstance(factory, _Factory):  # also one that was left below another
+        factory = factory.inner
+    logging.setLogRecordFactory(factory)
+
+
+class _Factory:
+    """Makes records with another factory, and completes them while installed."""
+
+    installed: ClassVar[_Factory | None] = None
+
+    def __init__(self, inner: Callable[..., logging.LogRecord], shown: Shown) -> None:
+        self.inner = inner
+        self.shown = shown
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self.inner(*args, **kwargs)
+        if self is _Factory.installed:
+            _complete(record, self.shown)
+        return record
+
+
+def _shown(contexts: Contexts | None) -> Shown:
+    """Return what to show, if the names are free."""
+    shown = Shown(contexts, "aura_plan_name")
+    if taken := sorted(_TAKEN.intersection(shown.variables)):
+        msg = f"a LogRecord has {', '.join(taken)} itself: choose another name"
+        raise ValueError(msg)
+    return shown
+
+
+def _complete(record: logging.LogRecord, shown: Shown) -> None:
+    """Add the attributes, but for those that the record has: these were there first.
+
+    They are the application's own, or from the thread that made the record.
+    """
+    attributes = vars(record)
+    for name, value in shown.all().items():
+        attributes.setdefault(name, value)

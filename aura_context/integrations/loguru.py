@@ -1,0 +1,50 @@
+"""The plan in loguru's records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._shown import Shown
+
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+    from ._shown import Contexts
+
+
+__all__ = ["ContextPatcher"]
+
+
+class ContextPatcher:
+    """A patcher that adds what is bound where the message is logged.
+
+    It goes into ``record["extra"]``, with ``"-"`` where nothing is bound, so that a
+    format can rely on it. What is there already under that name stays: the
+    application's own value wins.
+
+    Args:
+        contexts: What to show: a mapping from the key to the context class. Without
+            it the plan is shown, as ``plan_name``, and nothing else.
+
+    Raises:
+        TypeError: If the mapping has something else in it.
+
+    Example:
+        >>> from aura_context import plan_context
+        >>> record = {"extra": {}}
+        >>> with plan_context("nightly"):
+        ...     ContextPatcher()(record)
+        >>> record
+        {'extra': {'plan_name': 'nightly'}}
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(self, contexts: Contexts | None = None) -> None:
+        self._shown = Shown(contexts, "plan_name")
+
+    def __call__(self, record: Record) -> None:
+        """Add to the record, as loguru asks."""
+        for name, value in self._shown.all().items():
+            record["extra"].setdefault(name, value)

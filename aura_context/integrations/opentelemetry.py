@@ -1,0 +1,90 @@
+"""The plan in OpenTelemetry's spans and log records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from opentelemetry.sdk._logs import LogRecordProcessor
+from opentelemetry.sdk.trace import SpanProcessor
+from typing_extensions import override
+
+from ._shown import Shown
+
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from typing import Any
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk._logs import ReadWriteLogRecord
+    from opentelemetry.sdk.trace import Span
+
+    from ._shown import Contexts
+
+
+__all__ = ["ContextLogRecordProcessor", "ContextSpanProcessor"]
+
+
+class ContextSpanProcessor(SpanProcessor):
+    """Gives each span what is bound where it starts.
+
+    A child is a span like any other. What the span has already under that name stays:
+    the application's own value wins. Where nothing is bound, nothing is added.
+
+    Args:
+        contexts: What to show: a mapping from the attribute's name to the context
+            class. Without it the plan is shown, as ``aura.plan_name``, and nothing
+            else.
+
+    Raises:
+        TypeError: If the mapping has something else in it.
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(self, contexts: Contexts | None = None) -> None:
+        self._shown = Shown(contexts, "aura.plan_name")
+
+    @override
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Add to the span; OpenTelemetry calls this in the thread that starts it."""
+        own = span.attributes or {}
+        for name, value in self._shown.bound().items():
+            if name not in own:
+                span.set_attribute(name, value)
+
+    @override
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Say that all is done, as nothing is held."""
+        # Older SDKs inherit None here, and then do not flush who comes after us.
+        return True
+
+
+class ContextLogRecordProcessor(LogRecordProcessor):
+    """Same as `ContextSpanProcessor`, but for log records, where they are emitted.
+
+    Add it to the ``LoggerProvider`` before the processor that exports: they are
+    called in that order.
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(self, contexts: Contexts | None = None) -> None:
+        self._shown = Shown(contexts, "aura.plan_name")
+
+    @override
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Add to the record; OpenTelemetry calls this in the thread that emits it."""
+        # The SDK has replaced what the application gave by a mapping of its own.
+        own = cast("MutableMapping[str, Any]", log_record.log_record.attributes)
+        for name, value in self._shown.bound().items():
+            own.setdefault(name, value)
+
+    @override
+    def shutdown(self) -> None:
+        """Do nothing, as nothing is held."""
+
+    @override
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Say that all is done, as nothing is held."""
+        return True

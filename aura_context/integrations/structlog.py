@@ -1,0 +1,53 @@
+"""The plan in structlog's events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._shown import Shown
+
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from ._shown import Contexts
+
+
+__all__ = ["ContextProcessor"]
+
+
+class ContextProcessor:
+    """A processor that adds what is bound where the event is logged.
+
+    What the event has already under that name stays: the application's own value
+    wins. Where nothing is bound, nothing is added.
+
+    Args:
+        contexts: What to show: a mapping from the key to the context class. Without
+            it the plan is shown, as ``plan_name``, and nothing else.
+
+    Raises:
+        TypeError: If the mapping has something else in it.
+
+    Example:
+        >>> from aura_context import plan_context
+        >>> with plan_context("nightly"):
+        ...     ContextProcessor()(None, "info", {"event": "begin"})
+        {'event': 'begin', 'plan_name': 'nightly'}
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(self, contexts: Contexts | None = None) -> None:
+        self._shown = Shown(contexts, "plan_name")
+
+    def __call__(
+        self,
+        logger: Any,  # noqa: ARG002 - structlog gives it
+        method_name: str,  # noqa: ARG002 - likewise
+        event_dict: MutableMapping[str, Any],
+    ) -> MutableMapping[str, Any]:
+        """Add to the event and return it, as structlog asks."""
+        for name, value in self._shown.bound().items():
+            event_dict.setdefault(name, value)
+        return event_dict

@@ -1,0 +1,113 @@
+"""Binding a context around each request of a WSGI application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from aura_context import Snapshot
+
+from ._resolved import Resolved, checked
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+__all__ = ["ContextMiddleware"]
+
+
+class ContextMiddleware:
+    """Binds what `resolve` finds for the whole of a request.
+
+    The call of the application, each step of the body that it returns, and the
+    body's ``close()`` are bound one by one, so the server never sees the value, and
+    may take the steps in any thread. Every request starts clean, whatever the
+    server's Context holds: what is not resolved has its default.
+
+    Args:
+        app: The application to wrap. Put this outermost, and once.
+        resolve: Gets the environ and returns a context, a Snapshot, or None for
+            nothing. Nothing in the environ is trusted but by it, and what it raises
+            goes to the server.
+
+    Raises:
+        TypeError: At a request, if `resolve` returns anything else, or a context
+            whose class overrides how to enter and leave, as that cannot be done
+            around each step.
+
+    Example:
+        >>> from aura_context import current_plan_name, plan_context
+        >>> def app(environ, start_response):
+        ...     yield str(current_plan_name.get()).encode()
+        >>> def resolve(environ):
+        ...     return plan_context(environ["PATH_INFO"].strip("/"))
+        >>> bound = ContextMiddleware(app, resolve)
+        >>> [*bound({"PATH_INFO": "/nightly"}, None)]
+        [b'nightly']
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(
+        self, app: WSGIApplication, resolve: Callable[[WSGIEnvironment], Resolved]
+    ) -> None:
+        self._app = app
+        self._resolve = resolve
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Serve a request, bound to what was resolved."""
+        with Snapshot():
+            context = checked(self._resolve(environ))
+            bound_steps = Snapshot()(context(_steps))
+            with context:
+                body = self._app(environ, start_response)
+        # These run no code of the application, and servers know them by their type:
+        # they take the length of the ones, and give the other to the kernel.
+        wrapper = environ.get("wsgi.file_wrapper")
+        if type(body) in (list, tuple) or (
+            isinstance(wrapper, type) and isinstance(body, wrapper)
+        ):
+            return body
+        return _Body(bound_steps(body))
+
+
+_IDLE: Final = object()
+"""Yielded where there is nothing for the server."""
+
+
+def _steps(body: Iterable[bytes]) -> Generator[Any, None, None]:
+    """Iterate over the body, waiting before and after to be closed."""
+    try:
+        yield _IDLE
+        for chunk in body:  # noqa: UP028 - delegating would close the body by itself
+            yield chunk
+        while True:
+            yield _IDLE
+    finally:
+        close: Any = getattr(body, "close", None)
+        if close is not None:
+            close()
+
+
+class _Body:
+    """The body of a response, each step of it bound."""
+
+    def __init__(self, steps: Generator[Any, None, None]) -> None:
+        self._steps = steps
+        next(steps)  # a generator that has not begun would not close the body
+
+    def __iter__(self) -> _Body:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = next(self._steps)
+        if chunk is _IDLE:
+            raise StopIteration
+        result: bytes = chunk
+        return result
+
+    def close(self) -> None:
+        self._steps.close()
