@@ -52,6 +52,22 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """Run the tests on real clusters, brokers and workers, which they start and stop.
+
+    Those of Celery want a redis-server, and are skipped where there is none.
+    """
+    install(session, "engines")
+    session.run(
+        *("coverage", "run", "-m", "pytest", "tests/engines", *session.posargs),
+        env={
+            "COVERAGE_FILE": f".coverage.{session.name}",
+            "PYTHONSAFEPATH": "1",
+        },
+    )
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Combine what the tests have covered on each Python, and report."""
     session.install("coverage")
