@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 
@@ -120,6 +121,8 @@ def address() -> Iterator[str]:
         threads=THREADS,
     )
     thread = threading.Thread(target=within.run, args=(server.run,))
+    # It warns of each request that has to wait for a thread, which is no error.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     with listening("waitress"):
         thread.start()
         try:
