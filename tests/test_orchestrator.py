@@ -17,7 +17,6 @@ from aura_context import current_plan_name, plan_context
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import ModuleType
     from typing import Self
 
@@ -72,6 +71,7 @@ class Outcome(NamedTuple):
 
 def environment(**changes: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("AURA_")}
+    kept.pop("PYTHONSAFEPATH", None)  # with it, no program finds the one beside it
     return {**kept, **changes}
 
 
@@ -111,6 +111,11 @@ class Program:
         for name, thing in names.items():
             self.monkeypatch.setattr(self.module, name, thing)
 
+    def use_one_plan_for_the_process(self) -> None:
+        self.monkeypatch.setattr(ProcessGlobal, "plan_set", None)
+        self.replace(plan_context=ProcessGlobal, current_plan_name=ProcessGlobal)
+        self.monkeypatch.setattr("config_service.PlanContext", ProcessGlobal)
+
 
 @pytest.fixture
 def program(
@@ -118,6 +123,7 @@ def program(
 ) -> Program:
     for name in [name for name in os.environ if name.startswith("AURA_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "path", [str(PROGRAM.parent), *sys.path])
     spec = importlib.util.spec_from_file_location("orchestrator", PROGRAM)
     assert spec is not None
     assert spec.loader is not None
@@ -240,45 +246,6 @@ class TestLog:
 
 
 class TestPrecedence:
-    PLANS_OF_TWO: Mapping[str, str] = {
-        "a": plan_file("a", "fetch", source="a", pages="1", only="a"),
-        "b": plan_file("b", "fetch", source="b", pages="1"),
-    }
-
-    def service(self, program: Program, folder: Path) -> Any:
-        return program.module.ConfigService(*program.module.read_folder(folder))
-
-    def test_a_plans_own_setting(self, program: Program, tmp_path: Path) -> None:
-        service = self.service(program, write(tmp_path, **self.PLANS_OF_TWO))
-        for name in ("a", "b"):
-            with plan_context(name):
-                assert service.answer("source") == (name, name)
-
-    def test_global_wins_over_the_plan(self, program: Program, tmp_path: Path) -> None:
-        shared = {"global": "[settings]\nsource = 'shared'"}
-        service = self.service(program, write(tmp_path, **self.PLANS_OF_TWO, **shared))
-        for name in ("a", "b"):
-            with plan_context(name):
-                assert service.answer("source") == (name, "shared")
-
-    def test_the_environment_wins_over_both(
-        self, program: Program, tmp_path: Path
-    ) -> None:
-        shared = {"global": "[settings]\nsource = 'shared'"}
-        service = self.service(program, write(tmp_path, **self.PLANS_OF_TWO, **shared))
-        program.monkeypatch.setenv("AURA_SOURCE", "")
-        with plan_context("a"):
-            assert service.answer("source") == ("a", "")
-        program.monkeypatch.setenv("AURA_SOURCE", "environment")
-        with plan_context("a"):
-            assert service.answer("source") == ("a", "environment")
-
-    def test_nobody_has_set_it(self, program: Program, tmp_path: Path) -> None:
-        service = self.service(program, write(tmp_path, **self.PLANS_OF_TWO))
-        with plan_context("b"):
-            assert service.answer("only") == ("b", None)
-        assert service.answer("source") == (None, None)
-
     def test_so_it_is_in_the_program(self, shipped: Outcome, tmp_path: Path) -> None:
         assert any("now in 'EUR'" in message for _, message in shipped.log)  # global
         changed = run(cwd=tmp_path, AURA_CURRENCY="CHF", AURA_TITLE="Any")
@@ -310,18 +277,20 @@ class NoContext:
 class ProcessGlobal(NoContext):
     """A plan_context for the whole process, as if there were no tasks."""
 
-    current: str | None = None
+    plan_set: str | None = None
 
     def __enter__(self) -> Self:
-        self.before, ProcessGlobal.current = ProcessGlobal.current, self.plan_name
+        self.before, ProcessGlobal.plan_set = ProcessGlobal.plan_set, self.plan_name
         return self
 
     def __exit__(self, *_exc_info: object) -> None:
-        ProcessGlobal.current = self.before
+        ProcessGlobal.plan_set = self.before
 
     @classmethod
-    def get(cls) -> str | None:
-        return cls.current
+    def current(cls) -> str | None:
+        return cls.plan_set
+
+    get = current
 
 
 class Unrestored(NoContext):
@@ -344,8 +313,7 @@ class TestWrongAnswers:
     def test_one_plan_for_the_whole_process(
         self, program: Program, tmp_path: Path
     ) -> None:
-        program.monkeypatch.setattr(ProcessGlobal, "current", None)
-        program.replace(plan_context=ProcessGlobal, current_plan_name=ProcessGlobal)
+        program.use_one_plan_for_the_process()
         names = ("a", "b", "c")
         folder = write(tmp_path, **{name: fetching(name) for name in names})
         outcome = program(folder)
@@ -354,13 +322,12 @@ class TestWrongAnswers:
         assert outcome.table["a"].wrong
         assert outcome.table["b"].wrong
         assert "wrong answers" in outcome.verdict
-        assert "source: asked for a, got Answer(plan_name='c'" in outcome.err
+        assert "source: asked for a, got 'c' of c" in outcome.err
 
     def test_answers_that_happen_to_be_equal_are_wrong_all_the_same(
         self, program: Program, tmp_path: Path
     ) -> None:
-        program.monkeypatch.setattr(ProcessGlobal, "current", None)
-        program.replace(plan_context=ProcessGlobal, current_plan_name=ProcessGlobal)
+        program.use_one_plan_for_the_process()
         plans = {n: plan_file(n, "fetch", source="same", pages="2") for n in "ab"}
         assert program(write(tmp_path, **plans)).table["a"].wrong
 
@@ -373,13 +340,12 @@ class TestWrongAnswers:
         assert outcome.table["daily-sales"].wrong
 
     def test_the_right_plan_and_another_value(self, program: Program) -> None:
-        answer = program.module.ConfigService.answer
+        get = program.module.ConfigService.get
 
-        def shifted(service: object, key: str) -> object:
-            said = answer(service, key)
-            return said._replace(value="99") if key == "rate" else said
+        def shifted(service: object, key: str) -> str:
+            return "99" if key == "rate" else get(service, key)
 
-        program.monkeypatch.setattr(program.module.ConfigService, "answer", shifted)
+        program.monkeypatch.setattr(program.module.ConfigService, "get", shifted)
         outcome = program(PLANS)
         assert outcome.status == 1
         assert outcome.table["daily-sales"].wrong == 2
@@ -425,11 +391,15 @@ class TestPlansThatEndEarly:
     @pytest.mark.parametrize(
         ("steps", "settings", "reason"),
         [
-            (["fetch"], {}, "fetch failed: nobody has set 'pages'"),
+            (
+                ["fetch"],
+                {},
+                "fetch failed: 'pages' is not set; looked in the environment",
+            ),
             (["fetch"], {"pages": "some"}, "fetch failed: invalid literal for int()"),
             (["transform"], {"rates_of": "b"}, "transform failed: there is no plan"),
-            (["report"], {"rates_of": "a"}, "report failed: nobody has set 'rate'"),
-            (["listen"], {}, "listen failed: nobody has set 'topic'"),
+            (["report"], {"rates_of": "a"}, "report failed: 'rate' is not set"),
+            (["listen"], {}, "listen failed: 'topic' is not set"),
         ],
     )
     def test_a_failed_step_is_its_plans_affair(

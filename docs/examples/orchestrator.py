@@ -5,9 +5,9 @@ plan and, if wanted, a ``global.toml``, whose settings win over the plans' own; 
 environment, as in ``AURA_CURRENCY=CHF``, wins over both. Without a folder, the plans
 beside this file run.
 
-No step tells anybody which plan it works for: `ConfigService` reads that from
-`current_plan_name`, and so does the log. Whether an answer was right is found out
-another way, from the plan's own file.
+No step tells anybody which plan it works for: `ConfigService`, of the program beside
+this one, reads that from `current_plan_name`, and so does the log. Whether an answer
+was right is found out another way, from the plan's own file.
 
 The exit status is 0; or 1 if an answer was another plan's, or if a plan was still set
 at the end; or 2 if the plans cannot be read.
@@ -30,12 +30,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aura_context import active_contexts, current_plan_name, plan_context
+from aura_context.integrations.logging import ContextFilter
+from config_service import GLOBAL, ConfigService, MissingSettingError
 
 
 Settings = Mapping[str, str]
-
-GLOBAL = "global.toml"
-PREFIX = "AURA_"
 
 log = logging.getLogger("orchestrator")
 
@@ -50,38 +49,6 @@ class Plan(NamedTuple):
     name: str
     settings: Settings
     steps: Sequence[str]
-
-
-class Answer(NamedTuple):
-    """What a setting is, None if nobody has set it, and for which plan."""
-
-    plan_name: str | None
-    value: str | None
-
-
-class ConfigService:
-    """Answers from the environment, else the global settings, else the plan's own."""
-
-    def __init__(self, plans: Mapping[str, Plan], shared: Settings) -> None:
-        self._own = {name: plan.settings for name, plan in plans.items()}
-        self._shared = shared
-
-    def answer(self, key: str) -> Answer:
-        """Say what the setting is for whichever plan is asking."""
-        plan_name = current_plan_name.get()
-        value = os.environ.get(PREFIX + key.upper())
-        for settings in (self._shared, self._own.get(plan_name or "", {})):
-            value = settings.get(key) if value is None else value
-        return Answer(plan_name, value)
-
-
-class PlanFilter(logging.Filter):
-    """Gives each record the plan that it is logged for."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass."""
-        vars(record)["plan"] = current_plan_name.get() or "-"
-        return True
 
 
 @dataclass
@@ -103,19 +70,25 @@ class Run:
     def ask(self, key: str, plan: Plan | None = None) -> str:
         """Ask the service, and hold its answer against the plan's own file."""
         plan = plan or self.plan
-        answer = self.service.answer(key)
-        truth = os.environ.get(PREFIX + key.upper())
+        try:
+            value = self.service.get(key)
+        except MissingSettingError:
+            self.check(key, None, plan)
+            raise
+        self.check(key, value, plan)
+        return value
+
+    def check(self, key: str, value: str | None, plan: Plan) -> None:
+        """Count an answer as right or wrong; a chance hit for another plan is wrong."""
+        truth = os.environ.get(f"AURA_{key.upper()}")
         if truth is None:
             truth = {**plan.settings, **self.shared}.get(key)
-        if answer == (plan.name, truth):
+        answered = current_plan_name.get()
+        if (answered, value) == (plan.name, truth):
             self.right += 1
         else:
             self.wrong += 1
-            log.error("%s: asked for %s, got %s", key, plan.name, answer)
-        if answer.value is None:
-            msg = f"nobody has set {key!r}"
-            raise LookupError(msg)
-        return answer.value
+            log.error("%s: asked for %s, got %r of %s", key, plan.name, value, answered)
 
     def rate(self) -> int:
         """Ask for the rate as the plan that keeps the rates, which may be another."""
@@ -208,9 +181,10 @@ async def run_plan(run: Run, everyone: asyncio.Barrier) -> None:
         run.settled.put_nowait(run.plan.name)
 
 
-async def run_all(plans: Mapping[str, Plan], shared: Settings) -> list[Run]:
+async def run_all(
+    plans: Mapping[str, Plan], shared: Settings, service: ConfigService
+) -> list[Run]:
     """Run all plans at once; when only listeners are left, shut those down."""
-    service = ConfigService(plans, shared)
     settled: asyncio.Queue[str] = asyncio.Queue()
     runs = [Run(plan, plans, shared, service, settled) for plan in plans.values()]
     everyone = asyncio.Barrier(len(runs))
@@ -307,20 +281,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run all plans of a folder at once.")
     plans_here = Path(__file__).parent / "plans"
     parser.add_argument("folder", nargs="?", type=Path, default=plans_here)
+    folder: Path = parser.parse_args(arguments).folder
     try:
-        plans, shared = read_folder(parser.parse_args(arguments).folder)
+        plans, shared = read_folder(folder)
+        service = ConfigService(folder)
     except ValueError as error:
         print(f"orchestrator: {error}", file=sys.stderr)
         return 2
 
     handler = logging.StreamHandler()
-    handler.addFilter(PlanFilter())
-    handler.setFormatter(logging.Formatter("%(plan)s | %(message)s"))
+    handler.addFilter(ContextFilter())
+    handler.setFormatter(logging.Formatter("%(aura_plan_name)s | %(message)s"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
 
     log.info("running %d plans", len(plans))
-    runs = asyncio.run(run_all(plans, shared))
+    runs = asyncio.run(run_all(plans, shared, service))
     log.info("all settled")
     show(runs)
     wrong = sum(run.wrong for run in runs)
