@@ -6,7 +6,7 @@ import inspect
 import warnings
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 from . import _functions, _stack
 from ._variables import declare
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from contextvars import ContextVar
     from types import TracebackType
 
+    from ._steps import Held
+
 
 __all__ = ["VarContext", "active_contexts"]
 
@@ -25,29 +27,16 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-class BaseContext:
+class BaseContext(_stack.Enterable):
     """What all contexts share, whatever they bind.
 
     The async pair delegates to the sync one, as nothing here has to wait.
     """
 
-    __slots__ = ("__weakref__", "_entered")
-
-    _entered: bool
+    __slots__ = ()
 
     @abstractmethod
-    def __enter__(self) -> Self: ...
-
-    @abstractmethod
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-    @abstractmethod
-    def _bindings(self) -> _stack.Held:
+    def _bindings(self) -> Held:
         """Return what is bound around the steps of a generator."""
 
     async def __aenter__(self) -> Self:
@@ -59,7 +48,7 @@ class BaseContext:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
+    ) -> Literal[False] | None:
         """Same as `__exit__`, and never suspends."""
         # An override may return something, which `with` would heed.
         return self.__exit__(exc_type, exc, traceback)
@@ -97,13 +86,6 @@ class BaseContext:
         base = next(cls for cls in type(self).__mro__ if BaseContext in cls.__bases__)
         decorated: F = _functions.decorate(self, function, base, self._bindings)
         return decorated
-
-    def _note_entered(self) -> None:
-        """Remember that there may be a block to leave, somewhere."""
-        try:
-            self._entered = True
-        except AttributeError:  # frozen, as a dataclass may be
-            object.__setattr__(self, "_entered", True)
 
     def _left_elsewhere(self) -> None:
         """Tell of an exit that found no block to leave in this Context."""
@@ -181,41 +163,9 @@ class VarContext(BaseContext, Generic[T]):
             cast("tuple[Any, dict[str, Any]]", state)[1].pop("_entered", None)
         return state  # pyright: ignore[reportUnknownVariableType] - of any kind
 
-    def __enter__(self) -> Self:
-        """Bind the value.
-
-        Example:
-            >>> from aura_context import plan_context
-            >>> with plan_context("nightly") as context:
-            ...     context.value
-            'nightly'
-
-        .. versionadded:: 0.1.0
-        """
-        self._note_entered()
-        _stack.enter(self, self.var, self.value)
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Restore what the variable held before, and let any exception pass.
-
-        Raises:
-            NotEnteredError: If this context has never been entered.
-
-        Warns:
-            ForeignExitWarning: If the block was not entered in this Context.
-        """
-        if not _stack.leave(self):
-            self._left_elsewhere()
-
-    def _bindings(self) -> _stack.Held:
+    def _bindings(self) -> Held:
         """Return what is bound around the steps of a generator."""
-        return [(self, self.var, self.value)]
+        return [(self, self.value)]
 
     @classmethod
     def current(cls) -> T:

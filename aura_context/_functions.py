@@ -18,9 +18,9 @@ from inspect import (
     isgeneratorfunction,
 )
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from . import _stack
+from . import _steps
 
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     class BlockContext(
-        AbstractContextManager[Any, None],
-        AbstractAsyncContextManager[Any, None],
+        AbstractContextManager[Any, Literal[False] | None],
+        AbstractAsyncContextManager[Any, Literal[False] | None],
         Protocol,
     ):
         """A context: a block can be opened with it, in two ways."""
@@ -39,7 +39,7 @@ def decorate(
     context: BlockContext,
     function: Any,
     base: type,
-    bindings: Callable[[], _stack.Held],
+    bindings: Callable[[], _steps.Held],
 ) -> Any:
     """Return a function of the same kind that runs under the context.
 
@@ -123,7 +123,7 @@ def _run_coroutine(context: BlockContext, function: Callable[..., Any]) -> Any:
 
 
 def _run_generator(
-    bindings: Callable[[], _stack.Held], function: Callable[..., Any]
+    bindings: Callable[[], _steps.Held], function: Callable[..., Any]
 ) -> Any:
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
@@ -131,13 +131,13 @@ def _run_generator(
         held = bindings()
         resume, value = generator.send, None
         while True:
-            outermost = _stack.put(held)
+            outermost = _steps.put(held)
             try:
                 yielded = [resume(value)]
             except StopIteration as stop:
                 return stop.value
             finally:
-                held = _stack.lift(outermost) or held
+                held = _steps.lift(outermost) or held
                 value = None
             try:
                 value = yield yielded.pop()
@@ -149,7 +149,7 @@ def _run_generator(
 
 
 def _run_async_generator(
-    bindings: Callable[[], _stack.Held], function: Callable[..., Any]
+    bindings: Callable[[], _steps.Held], function: Callable[..., Any]
 ) -> Any:
     @wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
@@ -166,13 +166,13 @@ def _run_async_generator(
         finally:
             sys.set_asyncgen_hooks(*hooks)
         while True:
-            outermost = _stack.put(held)
+            outermost = _steps.put(held)
             try:
                 yielded = [await step]
             except StopAsyncIteration:
                 return
             finally:
-                held = _stack.lift(outermost) or held
+                held = _steps.lift(outermost) or held
                 step = None
             try:
                 step = generator.asend((yield yielded.pop()))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import weakref
 
+from abc import abstractmethod
 from contextvars import ContextVar
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from ._variables import UNSET, default
 
@@ -19,15 +20,16 @@ from ._variables import UNSET, default
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextvars import Token
+    from types import TracebackType
 
 
-_mark = object()
+mark = object()
 """Renewed whenever a block is abandoned, wherever in the process. Not a count, as
 two threads without a lock could lose one of two increments.
 """
 
 
-class Entry(weakref.ref[Any]):
+class Entry(weakref.ref["Enterable"]):
     """One open block: a weak reference to its context, and the way back.
 
     Weak, because a context that is gone can leave no block: an entry whose
@@ -46,12 +48,18 @@ class Entry(weakref.ref[Any]):
     """Takes the stack back, in the Context that entered; None once left."""
     below: Entry | None
     seen: object
-    """`_mark` as it was when nothing from here down was abandoned: while the two are
+    """`mark` as it was when nothing from here down was abandoned: while the two are
     the same, the usual path need not look.
     """
 
 
-_top: Final[ContextVar[Entry | None]] = ContextVar("aura_context_stack", default=None)
+class Step(Entry):
+    """The outermost block of a generator's step; see `_steps`."""
+
+    __slots__ = ()
+
+
+stack: Final[ContextVar[Entry | None]] = ContextVar("aura_context_stack", default=None)
 
 
 def same(one: object, other: object) -> bool:
@@ -59,125 +67,128 @@ def same(one: object, other: object) -> bool:
     return one is other or (type(one) is str is type(other) and one == other)
 
 
-def enter(
-    context: object, var: ContextVar[Any], value: object, kind: type[Entry] = Entry
-) -> Entry:
-    """Open a block of this context, in which the variable has the value."""
-    seen = _mark
-    top = _top.get()
-    if top is not None and top.seen is not seen:
-        top = _settle(top)
-    found = var.get(UNSET)
-    is_bound = found is value or same(found, value)
-    entry = kind(context, _note_abandoned)
-    entry.var = var
-    entry.value = found if is_bound else value
-    entry.found = found
-    entry.undo = entry.token = None
-    entry.below = top
-    entry.seen = seen
-    # KeyboardInterrupt can strike between any two steps: what has been pushed can
-    # be found and put right (R11), so the variable is set last.
-    entry.token = _top.set(entry)
-    if not is_bound:
-        entry.undo = var.set(value)
-    return entry
+class Enterable:
+    """What can be entered: opens a block that binds its variable to its value.
 
+    The usual path is written out in the two methods, as each call would cost 5 %.
+    """
 
-def leave(context: object) -> bool:
-    """Leave this context's innermost block here; False where it has none."""
-    entry = _top.get()
-    if (
-        entry is None
-        or entry() is not context
-        or entry.seen is not _mark
-        or (token := entry.token) is None
-    ):
-        return _leave_any(context)
-    undo = entry.undo
-    try:
-        if undo is not None:
-            entry.var.reset(undo)
-            _top.reset(token)
+    __slots__ = ("__weakref__", "_entered")
+
+    var: ClassVar[ContextVar[Any]]
+    value: Any
+    _entered: bool
+    """Whether it has ever been entered; not set where it has not."""
+
+    def __enter__(self) -> Self:
+        """Bind the value.
+
+        Example:
+            >>> from aura_context import plan_context
+            >>> with plan_context("nightly") as context:
+            ...     context.value
+            'nightly'
+
+        .. versionadded:: 0.1.0
+        """
+        try:
+            self._entered = True
+        except AttributeError:  # frozen, as a dataclass may be
+            object.__setattr__(self, "_entered", True)
+        seen = mark
+        top = stack.get()
+        if top is not None and top.seen is not seen:
+            top = settle(top)
+        var, value = self.var, self.value
+        found = var.get(UNSET)
+        entry = Entry(self, _note_abandoned)
+        entry.var = var
+        entry.found = found
+        entry.undo = entry.token = None
+        entry.below = top
+        entry.seen = seen
+        # KeyboardInterrupt can strike between any two steps: what has been pushed can
+        # be found and put right (R11), so the variable is set last. Here is `same`.
+        if found is value or (type(found) is str is type(value) and found == value):
+            entry.value = found
+            entry.token = stack.set(entry)
         else:
-            _top.reset(token)
-            if entry.var.get(UNSET) is not entry.found:  # set raw in the block
-                _set(entry.var, entry.found)
-    except (ValueError, RuntimeError):  # of another Context, or used already
-        return _leave_any(context)
-    _close(entry)
-    return True
+            entry.value = value
+            entry.token = stack.set(entry)
+            entry.undo = var.set(value)
+        return self
 
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False] | None:
+        """Restore what the variable held before, and let any exception pass.
 
-Held: TypeAlias = list[tuple[Any, ContextVar[Any], Any]]
-"""Blocks that a generator holds between its steps: context, variable and value. Not
-weakly, as the garbage collector clears weak references before it closes a generator.
-"""
+        Returns:
+            False if this context has no block to leave here. Nothing that is true, as
+            that would swallow the exception.
 
+        Raises:
+            NotEnteredError: If this context has never been entered.
 
-class Step(Entry):
-    """The outermost block of a generator's step."""
+        Warns:
+            ForeignExitWarning: If the block was not entered in this Context.
+        """
+        entry = stack.get()
+        if (
+            entry is None
+            or entry() is not self
+            or entry.seen is not mark
+            or (token := entry.token) is None
+        ):
+            return self._leave_unusually()
+        undo = entry.undo
+        try:
+            if undo is not None:
+                entry.var.reset(undo)
+                stack.reset(token)
+            else:
+                stack.reset(token)
+                if entry.var.get(UNSET) is not entry.found:  # set raw in the block
+                    _set(entry.var, entry.found)
+        except (ValueError, RuntimeError):  # of another Context, or used already
+            return self._leave_unusually()
+        entry.token = entry.undo = entry.value = entry.found = None
+        if (below := entry.below) is not None and below.token is None:
+            _close(entry)
+        return None
 
-    __slots__ = ()
+    def _leave_unusually(self) -> Literal[False] | None:
+        """Leave where the usual path does not lead, or tell that nothing is here."""
+        if leave_any(self):
+            return None
+        top = stack.get()
+        # A generator's step may be dropped in the middle, and end elsewhere.
+        if not (isinstance(top, Step) and top() is self):
+            self._left_elsewhere()
+        return False
 
-
-def put(held: Held) -> Entry:
-    """Open the blocks that a generator holds, for a step; return the outermost."""
-    outermost = enter(*held[0], Step)
-    for block in held[1:]:
-        enter(*block)
-    return outermost
-
-
-def lift(outermost: Entry) -> Held:
-    """Leave the blocks that a generator holds after a step, and return them.
-
-    Where a step ends in another Context, because it was dropped in the middle, there
-    are none to leave (R5).
-    """
-    context, var = outermost(), outermost.var
-    value = var.get(UNSET)
-    if _top.get() is outermost and value is not UNSET:  # as usual: it holds no other
-        return [(context, var, value)] if leave(context) else []
-    held: Held = []
-    if _belongs_here(outermost):
-        for entry in _of_step(outermost):
-            now = _now(entry)
-            value = default(entry.var) if now is UNSET else now
-            held.append((entry(), entry.var, value))
-            _remove(entry)
-    # One may have been abandoned, and collected, only just now.
-    return [block for block in reversed(held) if block[0] is not None]
-
-
-def _of_step(outermost: Entry) -> list[Entry]:
-    """Return the blocks that belong to a step, innermost first.
-
-    Above them is what belongs to other steps, in tasks that share this Context.
-    """
-    top: Any = _top.get()
-    innermost = top if top.seen is _mark else _settle(top)
-    blocks: list[Entry] = []
-    for entry in takewhile(lambda each: each is not outermost, _walk(innermost)):
-        blocks.append(entry)
-        if isinstance(entry, Step):
-            blocks.clear()
-    return [*blocks, outermost]
+    @abstractmethod
+    def _left_elsewhere(self) -> None:
+        """Tell of an exit that found no block to leave here."""
 
 
 def open_contexts() -> Iterator[Any]:
     """Iterate over the contexts whose blocks are open here, innermost first."""
-    return (context for _, context in _open(_top.get()))
+    return (context for _, context in _open(stack.get()))
 
 
 def _note_abandoned(entry: Entry) -> None:
     """Renew the mark, as a context has died while a block of it was open."""
-    global _mark  # noqa: PLW0603 - one for the process
-    if entry.token is not None:
-        _mark = object()
+    global mark  # noqa: PLW0603 - one for the process
+    # A signal may have struck before it had one.
+    if getattr(entry, "token", None) is not None:
+        mark = object()
 
 
-def _walk(entry: Entry | None) -> Iterator[Entry]:
+def walk(entry: Entry | None) -> Iterator[Entry]:
     """Iterate downwards over the entries that nobody has left."""
     while entry is not None:
         if entry.token is not None:
@@ -187,41 +198,44 @@ def _walk(entry: Entry | None) -> Iterator[Entry]:
 
 def _open(top: Entry | None) -> Iterator[tuple[Entry, Any]]:
     """Iterate downwards over what can still be left, with the contexts that can."""
-    for entry in _walk(top):
+    for entry in walk(top):
         context = entry()
         if context is not None and not _is_interrupted(entry):
             yield entry, context
 
 
-def _leave_any(context: object) -> bool:
-    """Leave wherever in the stack the block is."""
-    top = _top.get()
+def leave_any(context: object) -> bool:
+    """Leave this context's innermost block, wherever in the stack it is.
+
+    False, and no word of it, if there is none in this Context.
+    """
+    top = stack.get()
     entry = next((entry for entry, each in _open(top) if each is context), None)
-    if entry is None or not _belongs_here(entry):
+    if entry is None or not belongs_here(entry):
         return False
     # First the abandoned ones, so that only blocks that count inherit below.
-    _settle(top)
-    _remove(entry)
+    settle(top)
+    remove(entry)
     return True
 
 
-def _remove(entry: Entry) -> None:
+def remove(entry: Entry) -> None:
     """Leave the block, which was entered here, wherever in the stack it is."""
     _restore(entry)
-    if _top.get() is entry:
-        _top.set(entry.below)
+    if stack.get() is entry:
+        stack.set(entry.below)
     _close(entry)
 
 
-def _settle(top: Entry | None) -> Entry | None:
+def settle(top: Entry | None) -> Entry | None:
     """Retire what was abandoned in this Context; return the innermost open entry."""
-    seen = _mark
+    seen = mark
     walked: list[Entry] = []
-    for entry in _walk(top):
+    for entry in walk(top):
         if entry() is not None and not _is_interrupted(entry):
             walked.append(entry)
-        elif _belongs_here(entry):
-            if _now(entry) is entry.value:  # else it was set raw since
+        elif belongs_here(entry):
+            if now(entry) is entry.value:  # else it was set raw since
                 _restore(entry)
             _close(entry)
         else:  # it is for another Context to retire, and so is all below it
@@ -231,7 +245,7 @@ def _settle(top: Entry | None) -> Entry | None:
             entry.seen = seen
     innermost = next((entry for entry, _ in _open(top)), None)
     if innermost is not top:
-        _top.set(innermost)
+        stack.set(innermost)
     return innermost
 
 
@@ -240,32 +254,32 @@ def _is_interrupted(entry: Entry) -> bool:
     return entry.undo is None and entry.found is not entry.value
 
 
-def _belongs_here(entry: Entry) -> bool:
+def belongs_here(entry: Entry) -> bool:
     """Whether the block was entered in this very Context, not in one it copies.
 
     Only a token knows, and it can be asked once: so the stack is put back as it
     was, with a new token.
     """
-    top = _top.get()
+    top = stack.get()
     token = entry.token
     if token is None:  # left meanwhile, by a thread that runs the other Context
         return False
     try:
-        _top.reset(token)
+        stack.reset(token)
     except (ValueError, RuntimeError):
         return False
-    entry.token = _top.set(top)
+    entry.token = stack.set(top)
     return True
 
 
 def _heir(entry: Entry) -> Entry | None:
     """Return the nearest open entry above that binds the same variable."""
-    above = takewhile(lambda other: other is not entry, _walk(_top.get()))
+    above = takewhile(lambda other: other is not entry, walk(stack.get()))
     heirs = [other for other in above if other.var is entry.var]
     return heirs[-1] if heirs else None
 
 
-def _now(entry: Entry) -> Any:
+def now(entry: Entry) -> Any:
     """Return what the variable holds in the block, or `UNSET`, raw sets included."""
     heir = _heir(entry)
     return entry.var.get(UNSET) if heir is None else heir.found

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar
 
 from typing_extensions import override
 
-from . import _stack
 from ._context import BaseContext, VarContext
 from ._variables import UNSET, declared_classes, declaring_class, default
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, ItemsView, Iterator
     from contextvars import ContextVar
     from types import TracebackType
+
+    from ._steps import Held
 
 
 __all__ = ["Snapshot", "carry"]
@@ -140,9 +141,9 @@ class Snapshot(BaseContext, Mapping[type[VarContext[Any]], Any]):
 
         .. versionadded:: 0.1.0
         """
-        self._note_entered()
-        for context in self._bound():
-            _stack.enter(context, context.var, context.value)
+        self._entered = True
+        for part in self._bound():
+            part.__enter__()
         return self
 
     @override
@@ -151,7 +152,7 @@ class Snapshot(BaseContext, Mapping[type[VarContext[Any]], Any]):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
+    ) -> Literal[False] | None:
         """Restore all, and let any exception pass; same as a `VarContext`'s.
 
         Raises:
@@ -160,11 +161,12 @@ class Snapshot(BaseContext, Mapping[type[VarContext[Any]], Any]):
         Warns:
             ForeignExitWarning: If the block was not entered in this Context.
         """
-        left = [
-            _stack.leave(context) for context in reversed([*self._contexts.values()])
-        ]
-        if not any(left):
-            self._left_elsewhere()
+        parts = reversed([*self._contexts.values()])
+        left = [part.__exit__(exc_type, exc, traceback) for part in parts]
+        if None in left:
+            return None
+        self._left_elsewhere()
+        return False
 
     def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function inside the block, as ``Context.run`` would.
@@ -189,12 +191,14 @@ class Snapshot(BaseContext, Mapping[type[VarContext[Any]], Any]):
             var = cls.var
             if var not in self._contexts:
                 value = values[var] if var in values else default(var)
-                self._contexts.setdefault(var, _Part(cls, value))
+                # Entered, or will be, before anybody leaves the snapshot.
+                part = self._contexts.setdefault(var, _Part(cls, value))
+                part._entered = True  # noqa: SLF001 - it is of this very module
         return [*self._contexts.values()]
 
     @override
-    def _bindings(self) -> _stack.Held:
-        return [(each, each.var, each.value) for each in self._bound()]
+    def _bindings(self) -> Held:
+        return [(part, part.value) for part in self._bound()]
 
 
 class _Part(VarContext[Any]):
@@ -213,6 +217,12 @@ class _Part(VarContext[Any]):
     @override
     def __repr__(self) -> str:
         return f"{self._class.__qualname__}({self.value!r})"
+
+    @override
+    def _left_elsewhere(self) -> None:
+        if not hasattr(self, "_entered"):
+            super()._left_elsewhere()
+        # Else the snapshot tells, of all its parts at once.
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._class, self.value)

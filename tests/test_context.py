@@ -149,6 +149,8 @@ class TestN4Declaring:
             with context:
                 assert type(context).current() == "x"
             assert type(context).current() == ""
+            with pytest.warns(ForeignExitWarning):  # it has been entered, after all
+                leave(context)
 
     def test_the_same_class_again_takes_the_place_of_the_old(self) -> None:
         def cell(var: ContextVar[int]) -> type[VarContext[int]]:

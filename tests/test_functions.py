@@ -25,8 +25,9 @@ import pytest
 from typing_extensions import override
 
 from aura_context import (
+    ForeignExitWarning,
     PlanContext,
-    _stack,
+    _steps,
     active_contexts,
     current_plan_name,
     plan_context,
@@ -595,6 +596,15 @@ class TestF2BlocksOfTheBody:
         assert list(rows()) == [UNSET, "p"]
         assert held() == UNSET
 
+    def test_the_body_leaves_a_block_of_another_context(self) -> None:
+        @plan_context("p")
+        def rows() -> Values:
+            with pytest.warns(ForeignExitWarning):
+                leave(fresh(lambda: opened("elsewhere")))
+            yield held()
+
+        assert list(rows()) == ["p"]
+
     def test_undecorated_generators_inside(self) -> None:
         @plan_context("p")
         def rows() -> Values:
@@ -613,7 +623,7 @@ class TestF2BlocksOfTheBody:
         steps = plan_context("p")(holding)("inner")
         with plan_context("outer"):
             next(steps)
-            monkeypatch.setattr(_stack, "_settle", pytest.fail)
+            monkeypatch.setattr(_steps, "settle", pytest.fail)
             next(steps)
             steps.close()
 

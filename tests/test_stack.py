@@ -23,6 +23,7 @@ from aura_context import (
     ForeignExitWarning,
     NotEnteredError,
     PlanContext,
+    VarContext,
     _stack,
     active_contexts,
     current_plan_name,
@@ -694,9 +695,10 @@ class TestR8Children:
         assert child.run(active_contexts) == (own,)
         child.run(leave, own)
 
+    @pytest.mark.parametrize("in_order", [False, True])
     @pytest.mark.parametrize("child_enters", [False, True])
     def test_a_child_does_not_keep_the_parents_context_alive(
-        self, child_enters: bool
+        self, child_enters: bool, in_order: bool
     ) -> None:
         class Value:
             pass
@@ -710,14 +712,32 @@ class TestR8Children:
             if child_enters:
                 child.run(opened, "child")
             only_here.set(value)
-            leave(outer)
-            leave(inner)
+            blocks = [outer, inner]
+            for block in blocks[::-1] if in_order else blocks:
+                leave(block)
             return child, weakref.ref(value)
 
         child, value = fresh(parent)
         gc.collect()
         assert value() is None
         assert child[current_plan_name] == ("child" if child_enters else "inner")
+
+    def test_nor_what_the_parent_had_bound_before(self) -> None:
+        class Value:
+            pass
+
+        class ValueContext(VarContext[Value | None]):
+            var = ContextVar("value", default=None)
+
+        def parent() -> tuple[Context, weakref.ref[Value]]:
+            value = Value()
+            with ValueContext(value), ValueContext(None):
+                return copy_context(), weakref.ref(value)
+
+        child, value = fresh(parent)
+        gc.collect()
+        assert value() is None
+        assert child[ValueContext.var] is None
 
     @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
     def test_nor_does_one_that_has_seen_an_abandoned_block(self) -> None:
@@ -1014,6 +1034,24 @@ class TestR11Abandoned:
             abandon(generator)
         assert held() == UNSET
 
+    def test_abandoned_in_the_middle_of_an_enter(self) -> None:
+        """As by the garbage collector, which can run at any allocation."""
+        generator = holding("lost")
+        next(generator)
+
+        class Abandoning(TenantContext):
+            @property
+            def value(self) -> str:
+                abandon(generator)
+                return "t"
+
+            @value.setter
+            def value(self, value: str | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - to be called in the middle
+                pass
+
+        with Abandoning("t"), RunContext(1):
+            assert held() == UNSET
+
     def test_put_right_deep_below_other_blocks(self) -> None:
         generator = holding("lost")
         next(generator)
@@ -1279,7 +1317,11 @@ if sys.version_info >= (3, 12):
     class InstructionCounter:
         """Raises KeyboardInterrupt at the given instruction of entering and leaving."""
 
-        CODES = (_stack.enter.__code__, _stack.leave.__code__, _stack._close.__code__)
+        CODES = (
+            _stack.Enterable.__enter__.__code__,
+            _stack.Enterable.__exit__.__code__,
+            _stack._close.__code__,
+        )
 
         def __init__(self, strike: int) -> None:
             self.left = strike

@@ -72,7 +72,7 @@ class _State:
         words = self.left()
         if words:
             for context in reversed(self._opened()):
-                _stack.leave(context)
+                _stack.leave_any(context)
             self.lost()
             for cls in self._changed():
                 cls.var.set(self._before(cls))
