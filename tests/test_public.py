@@ -98,11 +98,6 @@ class TestDistribution:
 class TestPages:
     ROOT = Path(__file__).parent.parent
 
-    def test_links_of_the_readme_lead_to_files(self) -> None:
-        links = re.findall(r"\]\((.+?)\)", (self.ROOT / "README.md").read_text("utf-8"))
-        assert links
-        assert [link for link in links if not (self.ROOT / link).is_file()] == []
-
     def test_the_changelog_tells_of_this_version(self) -> None:
         changelog = (self.ROOT / "CHANGELOG.md").read_text("utf-8")
         assert f"\n## {metadata.version('aura-context')} " in changelog
