@@ -98,6 +98,33 @@ class TestDistribution:
 class TestPages:
     ROOT = Path(__file__).parent.parent
 
+    def test_the_reference_has_every_public_name(self) -> None:
+        reference = (self.ROOT / "docs/reference.md").read_text("utf-8")
+        module, shown = "", set[str]()
+        for kind, name in re.findall(r"(?m)^\.\. (\w+):: ([\w.]+)", reference):
+            if kind == "currentmodule":
+                module = name
+            else:
+                shown.add(f"{module}.{name}")
+        floors = [each for each in MODULES if each.count(".") != 1]  # one has them all
+        assert shown == {
+            f"{each}.{name}"
+            for each in floors
+            for name in importlib.import_module(each).__all__
+            if each != "aura_context.integrations.pytest"  # called by pytest alone
+        }
+
+    def test_rules_that_are_named_exist(self) -> None:
+        rules = (self.ROOT / "docs/rules.md").read_text("utf-8")
+        known = set(re.findall(r"(?m)^([NRFSI]\d+)$", rules))
+        sources = [
+            *(self.ROOT / "aura_context").rglob("*.py"),
+            *(self.ROOT / "tests").rglob("*.py"),
+        ]
+        text = "".join(source.read_text("utf-8") for source in sources)
+        named = set(re.findall(r"\(([NRFSI]\d+)\)", text))
+        assert {"R5", "R11"} <= named <= known
+
     def test_the_changelog_tells_of_this_version(self) -> None:
         changelog = (self.ROOT / "CHANGELOG.md").read_text("utf-8")
         assert f"\n## {metadata.version('aura-context')} " in changelog
