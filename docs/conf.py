@@ -52,6 +52,8 @@ nitpick_ignore_regex = [
     ),
 ]
 
+toc_object_entries_show_parents = "hide"
+
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
