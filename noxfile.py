@@ -30,6 +30,21 @@ os.environ["PATH"] = os.pathsep.join(
     [str(Path(sys.base_prefix, "bin")), os.environ["PATH"]]
 )
 
+# What runs in Pyodide: the tests of the core, and pages that start no thread.
+PYODIDE_RUNS = [
+    "tests/test_context.py",
+    "tests/test_docstrings.py",
+    "tests/test_functions.py",
+    "tests/test_model.py",
+    "tests/test_plan.py",
+    "tests/test_public.py",
+    "tests/test_snapshot.py",
+    "tests/test_stack.py",
+    "README.md",
+    "docs/index.md",
+    "docs/explanation/stack.md",
+]
+
 
 def install(session: nox.Session, *groups: str) -> None:
     """Install the package as its users do, as a wheel, and these groups."""
@@ -64,6 +79,35 @@ def engines(session: nox.Session) -> None:
             "COVERAGE_FILE": f".coverage.{session.name}",
             "PYTHONSAFEPATH": "1",
         },
+    )
+
+
+@nox.session
+def pyodide(session: nox.Session) -> None:
+    """Run the core's tests on CPython 3.14: Pyodide, in Node.
+
+    What needs threads, which are not there, is skipped and counted. Pyodide comes from
+    npm, and all else from pip, as wheels of pure Python.
+    """
+    missing = [name for name in ("node", "npm") if not shutil.which(name)]
+    if missing:
+        session.skip(f"nothing to run Pyodide with: no {' and no '.join(missing)}")
+    folder = Path(session.create_tmp()).resolve()
+    npm = ("npm", "install", "--engine-strict", "--no-audit", "--no-fund")
+    session.run(*npm, "--prefix", str(folder), "pyodide@314", external=True)
+    site = folder / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    session.install(
+        *("--target", str(site), "--no-compile", "--only-binary", ":all:"),
+        *("--python-version", "3.14", "--platform", "any"),
+        *(".", *nox.project.dependency_groups(PYPROJECT, "pyodide")),
+    )
+    session.run(
+        *("node", "tests/pyodide.mjs", str(folder), "-p", "no:cacheprovider"),
+        # Those of integrations want libraries which are not there.
+        *("-k", "not integrations"),
+        *(session.posargs or PYODIDE_RUNS),
+        external=True,
     )
 
 
