@@ -36,12 +36,14 @@ PYODIDE_RUNS = [
     "tests/test_docstrings.py",
     "tests/test_functions.py",
     "tests/test_model.py",
+    "tests/test_newer_pythons.py",
     "tests/test_plan.py",
     "tests/test_public.py",
     "tests/test_snapshot.py",
     "tests/test_stack.py",
     "README.md",
     "docs/index.md",
+    "docs/explanation/newer-pythons.md",
     "docs/explanation/stack.md",
 ]
 
