@@ -167,3 +167,14 @@ def demo(session: nox.Session) -> None:
     """Run the plan runner of the documentation; it fails if any plan leaks."""
     install(session)
     session.run("python", "docs/examples/orchestrator.py", *session.posargs)
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """Check that the comparison says what comes out; `-- --write` writes it anew."""
+    install(session, "compare")
+    session.run(
+        *("python", "docs/comparison/compare.py", *(session.posargs or ["--check"])),
+        # Prefect counts its users, and makes a folder in their home.
+        env={"DO_NOT_TRACK": "1", "PREFECT_HOME": session.create_tmp()},
+    )
