@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import sys
 
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import nox
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 nox.needs_version = ">=2025.5.1"
@@ -21,6 +29,13 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "coverage", "typing", "lint", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+PROGRAM = """
+from aura_context import current_plan_name, plan_context
+with plan_context("nightly"):
+    assert current_plan_name.get() == "nightly"
+assert current_plan_name.get() is None
+"""
 
 # The Python that runs nox is always among those tested and always found, so that
 # at least one session of the tests runs, whatever the machine has.
@@ -48,9 +63,9 @@ PYODIDE_RUNS = [
 ]
 
 
-def install(session: nox.Session, *groups: str) -> None:
+def install(session: nox.Session, *groups: str, pins: Iterable[str] = ()) -> None:
     """Install the package as its users do, as a wheel, and these groups."""
-    session.install(".", *nox.project.dependency_groups(PYPROJECT, *groups))
+    session.install(".", *nox.project.dependency_groups(PYPROJECT, *groups), *pins)
 
 
 @nox.session(python=PYTHONS)
@@ -66,6 +81,32 @@ def tests(session: nox.Session) -> None:
             "PYTHONSAFEPATH": "1",
         },
     )
+
+
+@nox.session(python=PYTHONS[0])
+@nox.parametrize("part", ["core", "integrations"])
+def lowest(session: nox.Session, part: str) -> None:
+    """Run the tests on the oldest Python and the oldest releases that we allow."""
+    project = PYPROJECT["project"]
+    asked = chain.from_iterable(project["optional-dependencies"].values())
+    group, paths = "tests", ["tests/integrations"]
+    if part == "core":
+        # The tools of the others want a newer typing-extensions.
+        asked = chain(project["dependencies"], asked)
+        group, paths = "core", ["tests", "--ignore=tests/integrations"]
+    install(session, group, pins=[each.replace(">=", "==") for each in asked])
+    session.run(
+        *("python", "-m", "pytest", *paths, *session.posargs),
+        env={"PYTHONSAFEPATH": "1"},
+    )
+
+
+@nox.session
+@nox.parametrize("extra", [*PYPROJECT["project"]["optional-dependencies"]])
+def extras(session: nox.Session, extra: str) -> None:
+    """Import an integration where nothing but its extra is installed."""
+    session.install(f".[{extra}]")
+    session.run("python", "-I", "-c", f"import aura_context.integrations.{extra}")
 
 
 @nox.session
@@ -153,13 +194,37 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the sdist, from it the wheel, and check both."""
+    """Build the sdist, from it the wheel, and check both; `sdist` then uses them."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "build"))
     shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")
     files = [str(path) for path in sorted(Path("dist").iterdir())]
     session.run("twine", "check", "--strict", *files)
     session.run("check-wheel-contents", "dist")
+    with TemporaryDirectory() as direct:
+        session.run("python", "-m", "build", "--wheel", "--outdir", direct)
+        (wheel,) = Path("dist").glob("*.whl")
+        if not filecmp.cmp(wheel, Path(direct, wheel.name), shallow=False):
+            session.error("the sdist and the checkout build different wheels")
+    session.notify("sdist")
+
+
+@nox.session(requires=["build"], reuse_venv=False)
+def sdist(session: nox.Session) -> None:
+    """Use the wheel where nothing else is; then test it with what the sdist holds."""
+    (wheel,) = Path("dist").glob("*.whl")
+    (archive,) = Path("dist").glob("*.tar.gz")
+    session.install(str(wheel))
+    session.run("python", "-I", "-c", PROGRAM)
+    with TemporaryDirectory() as folder:
+        shutil.unpack_archive(archive, folder)
+        with session.chdir(Path(folder, archive.name.removesuffix(".tar.gz"))):
+            pyproject = nox.project.load_toml("pyproject.toml")
+            session.install(*nox.project.dependency_groups(pyproject, "tests"))
+            session.run(
+                *("python", "-m", "pytest", *session.posargs),
+                env={"PYTHONSAFEPATH": "1"},
+            )
 
 
 @nox.session

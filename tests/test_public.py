@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import tomllib
 
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+
+ROOT = Path(__file__).parent.parent
 
 MODULES = [
     "aura_context",
@@ -79,7 +82,8 @@ class TestDistribution:
         assert Path(aura_context.__file__).samefile(str(installed))
 
     def test_version(self) -> None:
-        assert metadata.version("aura-context") == "0.1.0"
+        pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+        assert metadata.version("aura-context") == pyproject["project"]["version"]
 
     def test_the_only_dependency_is_typing_extensions(self) -> None:
         required = metadata.requires("aura-context") or []
@@ -96,10 +100,8 @@ class TestDistribution:
 
 
 class TestPages:
-    ROOT = Path(__file__).parent.parent
-
     def test_the_reference_has_every_public_name(self) -> None:
-        reference = (self.ROOT / "docs/reference.md").read_text("utf-8")
+        reference = (ROOT / "docs/reference.md").read_text("utf-8")
         module, shown = "", set[str]()
         for kind, name in re.findall(r"(?m)^\.\. (\w+):: ([\w.]+)", reference):
             if kind == "currentmodule":
@@ -115,16 +117,16 @@ class TestPages:
         }
 
     def test_rules_that_are_named_exist(self) -> None:
-        rules = (self.ROOT / "docs/rules.md").read_text("utf-8")
+        rules = (ROOT / "docs/rules.md").read_text("utf-8")
         known = set(re.findall(r"(?m)^([NRFSI]\d+)$", rules))
         sources = [
-            *(self.ROOT / "aura_context").rglob("*.py"),
-            *(self.ROOT / "tests").rglob("*.py"),
+            *(ROOT / "aura_context").rglob("*.py"),
+            *(ROOT / "tests").rglob("*.py"),
         ]
         text = "".join(source.read_text("utf-8") for source in sources)
         named = set(re.findall(r"\(([NRFSI]\d+)\)", text))
         assert {"R5", "R11"} <= named <= known
 
     def test_the_changelog_tells_of_this_version(self) -> None:
-        changelog = (self.ROOT / "CHANGELOG.md").read_text("utf-8")
+        changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
         assert f"\n## {metadata.version('aura-context')} " in changelog
