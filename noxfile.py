@@ -176,10 +176,21 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Lint, and check the format."""
+    """Lint the code, the script and the workflows, and check the format."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("shellcheck", ".ci/run")
+    session.run("pre-commit", "validate-config", ".pre-commit-config.yaml")
+    workflows = [str(path) for path in sorted(Path(".github/workflows").iterdir())]
+    schemas = {
+        "vendor.dependabot": [".github/dependabot.yml"],
+        "vendor.github-workflows": workflows,
+        "custom.github-workflows-require-timeout": workflows,
+    }
+    for schema, files in schemas.items():
+        session.run("check-jsonschema", "--builtin-schema", schema, *files)
+    session.run("zizmor", "--offline", "--persona=pedantic", ".")
 
 
 @nox.session
