@@ -74,10 +74,16 @@ class TestAll:
 
 
 class TestDistribution:
-    def test_what_is_imported_is_what_is_installed(self) -> None:
-        distribution = metadata.distribution("aura-context")
-        if '"editable": true' in (distribution.read_text("direct_url.json") or ""):
-            pytest.skip("an editable install has no copy to import")
+    @pytest.fixture
+    def distribution(self) -> metadata.Distribution:
+        found = metadata.distribution("aura-context")
+        if '"editable": true' in (found.read_text("direct_url.json") or ""):
+            pytest.skip("an editable install has no copy of the package")
+        return found
+
+    def test_what_is_imported_is_what_is_installed(
+        self, distribution: metadata.Distribution
+    ) -> None:
         installed = distribution.locate_file("aura_context/__init__.py")
         assert Path(aura_context.__file__).samefile(str(installed))
 
@@ -91,9 +97,10 @@ class TestDistribution:
         names = [re.split(r"[^\w-]", each)[0] for each in always]
         assert names == ["typing-extensions"]
 
-    def test_ships_the_package_alone_with_its_types(self) -> None:
-        files = metadata.files("aura-context") or []
-        names = {file.as_posix() for file in files}
+    def test_ships_the_package_alone_with_its_types(
+        self, distribution: metadata.Distribution
+    ) -> None:
+        names = {file.as_posix() for file in distribution.files or []}
         assert "aura_context/py.typed" in names
         shipped = {name.split("/")[0] for name in names if not name.startswith(".")}
         assert {top.partition("-")[0] for top in shipped} == {"aura_context"}
