@@ -91,7 +91,7 @@ def lowest(session: nox.Session, part: str) -> None:
     asked = chain.from_iterable(project["optional-dependencies"].values())
     group, paths = "tests", ["tests/integrations"]
     if part == "core":
-        # The tools of the others want a newer typing-extensions.
+        # What the other tests need wants a newer typing-extensions than we do.
         asked = chain(project["dependencies"], asked)
         group, paths = "core", ["tests", "--ignore=tests/integrations"]
     install(session, group, pins=[each.replace(">=", "==") for each in asked])
