@@ -24,13 +24,15 @@ __all__ = ["extract", "inject"]
 _MEMBERS, _MEMBER_BYTES, _BYTES = 180, 4096, 8192
 
 # The specification's grammar, with a `%` in a value only where it encodes. What has
-# been read is never read again, so the time it takes is linear.
+# been read is never read again, so the time it takes is linear. Groups are atomic and
+# not possessive, as those matched wrongly before CPython 3.11.5:
+# https://github.com/python/cpython/issues/106052
 _KEY: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # a token, RFC 7230, section 3.2.6
 _OWS: Final = r"[ \t]*+"
 _MEMBER: Final = re.compile(
     rf"""(?x) (?P<key>{_KEY}) {_OWS} = {_OWS}
-    (?P<value> (?: [!\#$&-+\--:<-\[\]-~] | %[0-9A-Fa-f]{{2}} )*+ )
-    (?: {_OWS} ; {_OWS} {_KEY} (?: {_OWS} = {_OWS} [!\#-+\--:<-\[\]-~]*+ )?+ )*+"""
+    (?P<value> (?> (?: [!\#$&-+\--:<-\[\]-~] | %[0-9A-Fa-f]{{2}} )* ) )
+    (?> (?: {_OWS} ; {_OWS} {_KEY} (?> {_OWS} = {_OWS} [!\#-+\--:<-\[\]-~]*+ )? )* )"""
 )
 
 
