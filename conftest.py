@@ -1,4 +1,4 @@
-"""Lets pytest run every snippet of README.md and of the documentation.
+"""Lets pytest run every snippet of the READMEs and of the documentation.
 
 It is here and not in ``tests/`` because pytest asks a conftest only about the files
 beside and below it.
@@ -12,7 +12,7 @@ from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
-    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
+    patterns=["README*.md", "docs/*.md", "docs/**/*.md"],
     # Its files import each other, so tests/test_tutorial.py runs them as programs.
     excludes=["docs/tutorial.md"],
 ).pytest()

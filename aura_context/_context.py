@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ._steps import Held
 
+    _State = dict[str, Any] | None
+
 
 __all__ = ["VarContext", "active_contexts"]
 
@@ -162,6 +164,12 @@ class VarContext(BaseContext, Generic[T]):
         if isinstance(state, tuple):
             cast("tuple[Any, dict[str, Any]]", state)[1].pop("_entered", None)
         return state  # pyright: ignore[reportUnknownVariableType] - of any kind
+
+    def __setstate__(self, state: _State | tuple[_State, _State]) -> None:
+        # As `object` does it, but past a `__setattr__` that refuses: one may be frozen.
+        for part in state if isinstance(state, tuple) else (state,):
+            for name, value in (part or {}).items():
+                object.__setattr__(self, name, value)
 
     def _bindings(self) -> Held:
         """Return what is bound around the steps of a generator."""

@@ -29,6 +29,10 @@ two threads without a lock could lose one of two increments.
 """
 
 
+tidied = object()
+"""Renewed whenever something else than the usual path has changed a stack."""
+
+
 class Entry(weakref.ref["Enterable"]):
     """One open block: a weak reference to its context, and the way back.
 
@@ -57,6 +61,13 @@ class Step(Entry):
     """The outermost block of a generator's step; see `_steps`."""
 
     __slots__ = ()
+
+
+class StepEnded(BaseException):
+    """Never raised: as if with it, a step leaves its block.
+
+    It may have been dropped in the middle and end elsewhere, of which nobody is warned.
+    """
 
 
 stack: Final[ContextVar[Entry | None]] = ContextVar("aura_context_stack", default=None)
@@ -93,20 +104,20 @@ class Enterable:
         """
         try:
             self._entered = True
-        except AttributeError:  # frozen, as a dataclass may be
+        except (AttributeError, TypeError):  # frozen, as a dataclass may be
             object.__setattr__(self, "_entered", True)
-        seen = mark
-        top = stack.get()
-        if top is not None and top.seen is not seen:
-            top = settle(top)
-        var, value = self.var, self.value
-        found = var.get(UNSET)
         entry = Entry(self, _note_abandoned)
-        entry.var = var
-        entry.found = found
         entry.undo = entry.token = None
+        entry.seen = seen = mark
+        before = tidied
+        top = stack.get()
+        if top is not None and (top.seen is not seen or top.token is None):
+            top = settle(top)
+            before = tidied
         entry.below = top
-        entry.seen = seen
+        entry.var = var = self.var
+        value = self.value
+        entry.found = found = var.get(UNSET)
         # KeyboardInterrupt can strike between any two steps: what has been pushed can
         # be found and put right (R11), so the variable is set last. Here is `same`.
         if found is value or (type(found) is str is type(value) and found == value):
@@ -116,6 +127,8 @@ class Enterable:
             entry.value = value
             entry.token = stack.set(entry)
             entry.undo = var.set(value)
+        if tidied is not before:  # as by a finaliser: garbage is collected anywhere
+            return self._enter_again(entry)
         return self
 
     def __exit__(
@@ -143,30 +156,41 @@ class Enterable:
             or entry.seen is not mark
             or (token := entry.token) is None
         ):
-            return self._leave_unusually()
+            return self._leave_unusually(exc_type)
         undo = entry.undo
         try:
             if undo is not None:
                 entry.var.reset(undo)
                 stack.reset(token)
             else:
+                now = entry.var.get(UNSET)
                 stack.reset(token)
-                if entry.var.get(UNSET) is not entry.found:  # set raw in the block
+                if now is not entry.found:  # set raw in the block
                     _set(entry.var, entry.found)
         except (ValueError, RuntimeError):  # of another Context, or used already
-            return self._leave_unusually()
-        entry.token = entry.undo = entry.value = entry.found = None
-        if (below := entry.below) is not None and below.token is None:
-            _close(entry)
-        return None
+            pass
+        else:
+            entry.token = entry.undo = entry.value = entry.found = None
+            if (below := entry.below) is not None and below.token is None:
+                _close(entry)
+            return None
+        return self._leave_unusually(exc_type)
 
-    def _leave_unusually(self) -> Literal[False] | None:
+    def _enter_again(self, entry: Entry) -> Self:
+        """Take back an enter that may have gone by what is no longer so; then enter."""
+        undo = entry.undo
+        # What was retired meanwhile is put back, but for "unset", which needs a token.
+        if undo is not None and (entry.token or undo.old_value is undo.MISSING):
+            entry.var.reset(undo)
+        _close(entry)
+        Enterable.__enter__(self)
+        return self
+
+    def _leave_unusually(self, exc_type: object) -> Literal[False] | None:
         """Leave where the usual path does not lead, or tell that nothing is here."""
         if leave_any(self):
             return None
-        top = stack.get()
-        # A generator's step may be dropped in the middle, and end elsewhere.
-        if not (isinstance(top, Step) and top() is self):
+        if exc_type is not StepEnded:
             self._left_elsewhere()
         return False
 
@@ -229,6 +253,8 @@ def remove(entry: Entry) -> None:
 
 def settle(top: Entry | None) -> Entry | None:
     """Retire what was abandoned in this Context; return the innermost open entry."""
+    global tidied  # noqa: PLW0603 - one for the process
+    tidied = object()
     seen = mark
     walked: list[Entry] = []
     for entry in walk(top):

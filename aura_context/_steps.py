@@ -10,6 +10,7 @@ from ._stack import (
     Enterable,
     Entry,
     Step,
+    StepEnded,
     belongs_here,
     now,
     remove,
@@ -47,7 +48,7 @@ def lift(outermost: Entry) -> Held:
     context: Any = outermost()
     value = outermost.var.get(UNSET)
     if stack.get() is outermost and value is not UNSET:  # as usual: it holds no other
-        left = Enterable.__exit__(context, None, None, None)
+        left = Enterable.__exit__(context, StepEnded, None, None)
         return [] if left is False else [(context, value)]
     held: Held = []
     if belongs_here(outermost):

@@ -191,9 +191,10 @@ class Snapshot(BaseContext, Mapping[type[VarContext[Any]], Any]):
             var = cls.var
             if var not in self._contexts:
                 value = values[var] if var in values else default(var)
-                # Entered, or will be, before anybody leaves the snapshot.
-                part = self._contexts.setdefault(var, _Part(cls, value))
+                part = _Part(cls, value)
+                # Or will be, before anybody leaves the snapshot that has it.
                 part._entered = True  # noqa: SLF001 - it is of this very module
+                self._contexts.setdefault(var, part)
         return [*self._contexts.values()]
 
     @override

@@ -103,8 +103,7 @@ def draw_blocks(costs: Mapping[str, Cost], ours: Sequence[str]) -> None:
     )
     axes.bar_label(bars, [f"{costs[name].ratio:.2f}" for name in rows], padding=3)
     axes.set_xlabel(
-        "what a block costs; 1 is @contextmanager, and for `async with` "
-        "@asynccontextmanager; ours in blue"
+        "ours in blue; 1 is @contextmanager, or @asynccontextmanager where async"
     )
     axes.margins(y=0.01)
     save(figure, "performance-blocks.svg", "What a block costs, beside others")

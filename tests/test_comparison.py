@@ -1,4 +1,4 @@
-"""The table in ``docs/comparison.md`` and README.md: what it says is what comes out."""
+"""The table in ``docs/comparison.md`` and the READMEs: it says what comes out."""
 
 from __future__ import annotations
 
@@ -51,8 +51,14 @@ def recorded(name: str) -> dict[tuple[str, str], str]:
 
 
 class TestTable:
-    def test_both_files_say_the_same(self) -> None:
-        assert recorded("README.md") == recorded("docs/comparison.md")
+    def test_all_files_say_the_same(self) -> None:
+        answers = recorded("docs/comparison.md")
+        assert recorded("README.md") == answers
+        chinese = compare.CHINESE
+        assert recorded("README.zh-CN.md") == {
+            (chinese[row], chinese.get(column, column)): chinese.get(answer, answer)
+            for (row, column), answer in answers.items()
+        }
 
     def test_holds_every_program_and_candidate(self) -> None:
         answers = recorded("docs/comparison.md")

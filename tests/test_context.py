@@ -145,7 +145,14 @@ class TestN4Declaring:
             value: str
             extra: int = 0
 
-        for context in (Frozen("x", 1), Slotted("x", 1)):
+        @dataclass(frozen=True, slots=True)
+        class Both(VarContext[str]):
+            var = ContextVar("both", default="")
+            value: str
+            extra: int = 0
+
+        for context in (Frozen("x", 1), Slotted("x", 1), Both("x", 1)):
+            assert copy.copy(context) == copy.deepcopy(context) == context
             with context:
                 assert type(context).current() == "x"
             assert type(context).current() == ""

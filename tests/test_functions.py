@@ -597,10 +597,14 @@ class TestF2BlocksOfTheBody:
         assert held() == UNSET
 
     def test_the_body_leaves_a_block_of_another_context(self) -> None:
-        @plan_context("p")
+        block = plan_context("p")
+
+        @block
         def rows() -> Values:
             with pytest.warns(ForeignExitWarning):
                 leave(fresh(lambda: opened("elsewhere")))
+            with pytest.warns(ForeignExitWarning):
+                copied(lambda: leave(block))
             yield held()
 
         assert list(rows()) == ["p"]

@@ -309,6 +309,18 @@ class TestS2Block:
             Snapshot().run(function)
         assert seen() == NOTHING
 
+    @pytest.mark.usefixtures("declared")
+    def test_left_while_another_thread_enters_it_with_a_new_class(self) -> None:
+        snapshot = Snapshot(plan_context("p"))
+        with snapshot:
+
+            class Late(VarContext[None]):
+                var = ContextVar("late", default=None)
+
+            parts = snapshot._bound()  # pyright: ignore[reportPrivateUsage] - half of an enter
+            assert any(part.var is Late.var for part in parts)
+        assert seen() == NOTHING
+
     def test_its_contexts_are_open(self) -> None:
         with Snapshot(plan_context("p"), PageContext(3, 10)):
             shown = {repr(context) for context in active_contexts()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dis
 import gc
 import inspect
 import sys
@@ -13,6 +14,8 @@ import weakref
 
 from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -722,6 +725,18 @@ class TestR8Children:
         assert value() is None
         assert child[current_plan_name] == ("child" if child_enters else "inner")
 
+    def test_nor_walks_over_what_the_parent_has_left(self) -> None:
+        """Once the child has entered a block, the stack it inherited is trimmed."""
+        with plan_context("a"), plan_context("b"), plan_context("c"):
+            child = copy_context()
+
+        def enter_and_leave() -> object:
+            with TenantContext("t"):
+                pass
+            return _stack.stack.get()
+
+        assert child.run(enter_and_leave) is None
+
     def test_nor_what_the_parent_had_bound_before(self) -> None:
         class Value:
             pass
@@ -1306,9 +1321,134 @@ class TestR11KeyboardInterrupt:
         assert step > 100
 
 
+class TestR1Finalisers:
+    """What is finalised may use the library. Garbage is collected where something is
+    made, which in the usual path are calls.
+    """
+
+    @pytest.mark.parametrize("before", [UNSET, "before", "p"])
+    def test_one_that_retires_blocks(self, before: str) -> None:
+        elsewhere = Context()
+
+        def finalise() -> None:
+            elsewhere.run(opened, "abandoned")
+            with plan_context("cleanup"):
+                assert held() == "cleanup"
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            counter = InstructionCounter(step, finalise, after_calls=True)
+            with counter, plan_context("p") as block:
+                inside = held(), active_contexts()
+            assert inside == ("p", (block,))
+            assert held() == before
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        step = 1
+        while Context().run(body, step):
+            step += 1
+        assert step > 5
+
+    def test_one_that_leaves_the_block_below(self) -> None:
+        def body(step: int) -> bool:
+            generator = holding("below")
+            next(generator)
+            counter = InstructionCounter(step, generator.close, after_calls=True)
+            with counter, plan_context("p") as block:
+                inside = held(), active_contexts()[-1]
+            generator.close()
+            assert inside == ("p", block)
+            assert held() in (UNSET, None)  # the token may be lost, as to a signal
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        step = 1
+        while Context().run(body, step):
+            step += 1
+        assert step > 5
+
+    def test_one_that_leaves_the_block_below_during_an_exit(self) -> None:
+        def body(step: int) -> bool:
+            generator = holding("p")
+            next(generator)
+            block = opened("p")  # which has nothing to reset
+            counter = InstructionCounter(step, generator.close, after_calls=True)
+            with counter:
+                leave(block)
+            generator.close()
+            assert held() in (UNSET, None)
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        step = 1
+        while Context().run(body, step):
+            step += 1
+        assert step > 3
+
+    def test_one_that_tidies_elsewhere(self) -> None:
+        """Nothing is wrong then, and nothing is done twice."""
+        elsewhere = Context()
+
+        def finalise() -> None:
+            blocks = [elsewhere.run(opened, name) for name in "ab"]
+            for block in blocks:
+                elsewhere.run(leave, block)
+
+        def body(step: int) -> bool:
+            counter = InstructionCounter(step, finalise, after_calls=True)
+            with counter, plan_context("p") as block:
+                assert (held(), active_contexts()) == ("p", (block,))
+            assert (held(), active_contexts()) == (UNSET, ())
+            return counter.left <= 0
+
+        step = 1
+        while Context().run(body, step):
+            step += 1
+        assert step > 5
+
+    def test_in_a_step(self) -> None:
+        elsewhere = Context()
+
+        @plan_context("rows")
+        def rows() -> Generator[str]:
+            yield held()
+
+        def finalise() -> None:
+            elsewhere.run(opened, "abandoned")
+            with plan_context("cleanup"):
+                pass
+
+        def body(step: int) -> bool:
+            with plan_context("consumer") as consumer:
+                counter = InstructionCounter(step, finalise, after_calls=True)
+                with counter:
+                    assert list(rows()) == ["rows"]
+                assert (held(), active_contexts()) == ("consumer", (consumer,))
+            assert held() == UNSET
+            return counter.left <= 0
+
+        step = 1
+        while Context().run(body, step):
+            step += 1
+        assert step > 5
+
+
+@cache
+def after_calls(code: CodeType) -> set[int]:
+    """Return where in the code a call has just returned."""
+    pairs = pairwise(dis.get_instructions(code))
+    return {each.offset for last, each in pairs if last.opname.startswith("CALL")}
+
+
+def strike() -> None:
+    raise KeyboardInterrupt
+
+
 def struck_at(step: int, function: Callable[[], None]) -> bool:
     """Run the function; raise KeyboardInterrupt at that instruction of the stack."""
-    with InstructionCounter(step):
+    with InstructionCounter(step, strike):
         try:
             function()
         except KeyboardInterrupt:
@@ -1319,7 +1459,7 @@ def struck_at(step: int, function: Callable[[], None]) -> bool:
 if sys.version_info >= (3, 12):
 
     class InstructionCounter:
-        """Raises KeyboardInterrupt at the given instruction of entering and leaving."""
+        """Acts at the given instruction of entering and leaving."""
 
         CODES = (
             _stack.Enterable.__enter__.__code__,
@@ -1327,38 +1467,50 @@ if sys.version_info >= (3, 12):
             _stack._close.__code__,
         )
 
-        def __init__(self, strike: int) -> None:
-            self.left = strike
+        def __init__(
+            self, step: int, act: Callable[[], None], *, after_calls: bool = False
+        ) -> None:
+            self.left = step
+            self.act = act
+            self.after_calls = after_calls
 
-        def __enter__(self) -> None:
+        def __enter__(self) -> Self:
             monitoring = sys.monitoring
             monitoring.use_tool_id(4, "strike")
             event = monitoring.events.INSTRUCTION
             monitoring.register_callback(4, event, self.count)
             for code in self.CODES:
                 monitoring.set_local_events(4, code, event)
+            return self
 
         def __exit__(self, *exc: object) -> None:
             for code in self.CODES:
                 sys.monitoring.set_local_events(4, code, 0)
             sys.monitoring.free_tool_id(4)
 
-        def count(self, _code: CodeType, _offset: int) -> None:
+        def count(self, code: CodeType, offset: int) -> None:
+            if self.after_calls and offset not in after_calls(code):
+                return
             self.left -= 1
             if self.left == 0:
-                raise KeyboardInterrupt
+                self.act()
 
 else:
 
     class InstructionCounter:
-        """Raises KeyboardInterrupt at the given instruction of the stack's module."""
+        """Acts at the given instruction of the stack's module."""
 
-        def __init__(self, strike: int) -> None:
-            self.left = strike
+        def __init__(
+            self, step: int, act: Callable[[], None], *, after_calls: bool = False
+        ) -> None:
+            self.left = step
+            self.act = act
+            self.after_calls = after_calls
 
-        def __enter__(self) -> None:
+        def __enter__(self) -> Self:
             self.before = sys.gettrace()
             sys.settrace(self.trace)
+            return self
 
         def __exit__(self, *exc: object) -> None:
             sys.settrace(self.before)
@@ -1367,10 +1519,11 @@ else:
             if frame.f_globals.get("__name__") != _stack.__name__:
                 return None
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            if event == "opcode":
+            points = after_calls(frame.f_code) if self.after_calls else {frame.f_lasti}
+            if event == "opcode" and frame.f_lasti in points:
                 self.left -= 1
                 if self.left == 0:
-                    raise KeyboardInterrupt
+                    self.act()
             return self.trace
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import candidates
 
+from chinese import CHINESE
 from programs import PROGRAMS, NotOfferedError, WrongError
 
 
@@ -58,11 +59,11 @@ def title(program: Callable[[Candidate], None]) -> str:
     return (inspect.getdoc(program) or "").partition("\n")[0].removesuffix(".")
 
 
-def table(compared: list[Candidate], rows: dict[str, list[str]]) -> str:
+def table(titles: list[str], rows: dict[str, list[str]]) -> str:
     """Return the table in Markdown."""
     lines = [
-        ["", *(candidate.title for candidate in compared)],
-        ["---", *(":-:" for _ in compared)],
+        ["", *titles],
+        ["---", *(":-:" for _ in titles)],
         *([row, *cells] for row, cells in rows.items()),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -71,6 +72,15 @@ def table(compared: list[Candidate], rows: dict[str, list[str]]) -> str:
 def without_reasons(rows: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the rows with the bare answers."""
     return {row: [cell.partition(":")[0] for cell in rows[row]] for row in rows}
+
+
+def in_chinese(titles: list[str], rows: dict[str, list[str]]) -> str:
+    """Return the table of bare answers as a Chinese reader wants it."""
+    translated = {
+        CHINESE[row]: [CHINESE.get(cell, cell) for cell in cells]
+        for row, cells in without_reasons(rows).items()
+    }
+    return table([CHINESE.get(each, each) for each in titles], translated)
 
 
 def with_notes(rows: dict[str, list[str]]) -> tuple[dict[str, list[str]], str]:
@@ -124,12 +134,12 @@ def main() -> int:
         title(program): [answer(program, candidate) for candidate in compared]
         for program in PROGRAMS
     }
+    titles = [candidate.title for candidate in compared]
     noted, notes = with_notes(rows)
     contents = {
-        "README.md": table(compared, without_reasons(rows)),
-        "docs/comparison.md": (
-            f"{table(compared, noted)}\n{notes}\n{versions(compared)}"
-        ),
+        "README.md": table(titles, without_reasons(rows)),
+        "README.zh-CN.md": in_chinese(titles, rows),
+        "docs/comparison.md": f"{table(titles, noted)}\n{notes}\n{versions(compared)}",
     }
     stale: list[str] = []
     for name, content in contents.items():
