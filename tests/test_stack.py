@@ -1294,10 +1294,7 @@ class TestR11KeyboardInterrupt:
             assert held(current_tenant) == UNSET
             return struck
 
-        step = 1
-        while Context().run(body, step):
-            step += 1
-        assert step > 100
+        assert strikes(body) > 100
 
     def test_a_shared_instance_can_be_left_by_hand(self) -> None:
         shared = plan_context("shared")
@@ -1315,10 +1312,7 @@ class TestR11KeyboardInterrupt:
                 assert held() == "before"
             return struck
 
-        step = 1
-        while Context().run(body, step):
-            step += 1
-        assert step > 100
+        assert strikes(body) > 100
 
 
 class TestR1Finalisers:
@@ -1346,10 +1340,7 @@ class TestR1Finalisers:
             assert active_contexts() == ()
             return counter.left <= 0
 
-        step = 1
-        while Context().run(body, step):
-            step += 1
-        assert step > 5
+        assert strikes(body) > 5
 
     def test_one_that_leaves_the_block_below(self) -> None:
         def body(step: int) -> bool:
@@ -1364,10 +1355,7 @@ class TestR1Finalisers:
             assert active_contexts() == ()
             return counter.left <= 0
 
-        step = 1
-        while Context().run(body, step):
-            step += 1
-        assert step > 5
+        assert strikes(body) > 5
 
     def test_one_that_leaves_the_block_below_during_an_exit(self) -> None:
         def body(step: int) -> bool:
@@ -1382,10 +1370,7 @@ class TestR1Finalisers:
             assert active_contexts() == ()
             return counter.left <= 0
 
-        step = 1
-        while Context().run(body, step):
-            step += 1
-        assert step > 3
+        assert strikes(body) > 3
 
     def test_one_that_tidies_elsewhere(self) -> None:
         """Nothing is wrong then, and nothing is done twice."""
@@ -1403,10 +1388,7 @@ class TestR1Finalisers:
             assert (held(), active_contexts()) == (UNSET, ())
             return counter.left <= 0
 
-        step = 1
-        while Context().run(body, step):
-            step += 1
-        assert step > 5
+        assert strikes(body) > 5
 
     def test_in_a_step(self) -> None:
         elsewhere = Context()
@@ -1429,10 +1411,15 @@ class TestR1Finalisers:
             assert held() == UNSET
             return counter.left <= 0
 
-        step = 1
-        while Context().run(body, step):
-            step += 1
-        assert step > 5
+        assert strikes(body) > 5
+
+
+def strikes(body: Callable[[int], bool]) -> int:
+    """Run it for one step after the other until there is none; return how many."""
+    step = 1
+    while Context().run(body, step):
+        step += 1
+    return step
 
 
 @cache
