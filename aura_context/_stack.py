@@ -28,9 +28,10 @@ mark = object()
 two threads without a lock could lose one of two increments.
 """
 
-
 tidied = object()
-"""Renewed whenever something else than the usual path has changed a stack."""
+"""Renewed whenever something else than the usual path has changed a stack: an enter that
+finds it renewed at its end may have gone by what is no longer so.
+"""
 
 
 class Entry(weakref.ref["Enterable"]):
@@ -261,7 +262,7 @@ def settle(top: Entry | None) -> Entry | None:
         if entry() is not None and not _is_interrupted(entry):
             walked.append(entry)
         elif belongs_here(entry):
-            if now(entry) is entry.value:  # else it was set raw since
+            if current(entry) is entry.value:  # else it was set raw since
                 _restore(entry)
             _close(entry)
         else:  # it is for another Context to retire, and so is all below it
@@ -305,7 +306,7 @@ def _heir(entry: Entry) -> Entry | None:
     return heirs[-1] if heirs else None
 
 
-def now(entry: Entry) -> Any:
+def current(entry: Entry) -> Any:
     """Return what the variable holds in the block, or `UNSET`, raw sets included."""
     heir = _heir(entry)
     return entry.var.get(UNSET) if heir is None else heir.found

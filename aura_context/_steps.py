@@ -12,7 +12,7 @@ from ._stack import (
     Step,
     StepEnded,
     belongs_here,
-    now,
+    current,
     remove,
     settle,
     stack,
@@ -53,7 +53,7 @@ def lift(outermost: Entry) -> Held:
     held: Held = []
     if belongs_here(outermost):
         for entry in _of_step(outermost):
-            value = now(entry)
+            value = current(entry)
             value = default(entry.var) if value is UNSET else value
             context = entry()
             if context is not None:  # abandoned, and collected, only just now
