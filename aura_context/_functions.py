@@ -56,7 +56,7 @@ def decorate(
         method = cast("Any", function)
         return type(method)(decorate(context, method.__func__, base, bindings))
     if isinstance(function, type) or not callable(function):
-        msg = f"{context!r} decorates functions, methods and the like; got {function!r}"
+        msg = f"only functions and methods can run under {context!r}, got {function!r}"
         raise TypeError(msg)
 
     if _is(iscoroutinefunction, function):

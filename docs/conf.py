@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 project = "aura-context"
-author = "The aura-context authors"
+author = "The aura_context authors"
 project_copyright = author
 try:
     release = metadata.version("aura-context")

@@ -269,9 +269,6 @@ class TestS5Clean:
 
 
 class TestS5Executor:
-    def test_asyncio_takes_it_for_the_default_executor(self) -> None:
-        assert issubclass(ContextThreadPoolExecutor, ThreadPoolExecutor)
-
     def test_shutdown_is_the_executors(self) -> None:
         calls: list[object] = []
 

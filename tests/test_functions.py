@@ -1,4 +1,4 @@
-"""Section F of the contract: contexts as decorators, for functions of all kinds."""
+"""Rules F1 to F5: contexts as decorators, for functions of all kinds."""
 
 from __future__ import annotations
 
@@ -1352,7 +1352,7 @@ NO_FUNCTIONS: list[Any] = [Thing, 1, None, "held", property(held)]
 class TestF4Refusals:
     @pytest.mark.parametrize("what", [*NO_FUNCTIONS, *map(staticmethod, NO_FUNCTIONS)])
     def test_what_is_no_function(self, what: Any) -> None:
-        with pytest.raises(TypeError, match=r"PlanContext\('p'\) decorates functions"):
+        with pytest.raises(TypeError, match="only functions and methods can run"):
             plan_context("p")(what)
 
     @pytest.mark.parametrize("cls", [Sync, SyncExit, Async, AsyncExit])

@@ -72,7 +72,7 @@ class Block:
 
 @dataclass(eq=False)
 class Model:
-    """What the contract says that one Context holds."""
+    """What the rules say that one Context holds."""
 
     real: Context
     now: dict[ContextVar[Any], object]

@@ -718,7 +718,7 @@ class TestS3Carry:
 
     @pytest.mark.parametrize("thing", [Service, int, "p", None])
     def test_nothing_but_functions(self, thing: Any) -> None:
-        with pytest.raises(TypeError, match="decorates functions"):
+        with pytest.raises(TypeError, match="only functions and methods can run"):
             carry(thing)
 
     def test_as_a_method_it_is_bound(self) -> None:

@@ -26,11 +26,14 @@ class Shown:
     def __init__(self, contexts: Contexts | None, plan_name: str) -> None:
         if contexts is None:  # an empty mapping shows nothing, not the plan
             contexts = {plan_name: PlanContext}
+        # What a type promises is not yet so, here and below.
+        if not isinstance(contexts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"contexts maps names to context classes, got {contexts!r}"
+            raise TypeError(msg)
         self.variables: dict[str, tuple[ContextVar[Any], Any]] = {}
         # Item by item, as that is how what dictConfig hands on resolves ext://...
         for name in contexts:
             cls = contexts[name]
-            # What a type promises is not yet so.
             if not (isinstance(name, str) and name):  # pyright: ignore[reportUnnecessaryIsInstance]
                 msg = f"contexts maps names to context classes, got the name {name!r}"
                 raise TypeError(msg)

@@ -127,10 +127,10 @@ def extract(
 
 def _check(contexts: Mapping[str, type[VarContext[Any]]]) -> None:
     for name, cls in contexts.items():
-        if not re.fullmatch(_KEY, name):
+        # What a type promises is not yet so.
+        if not (isinstance(name, str) and re.fullmatch(_KEY, name)):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"a name in baggage must be a token (RFC 7230), got {name!r}"
             raise ValueError(msg)
-        # What a type promises is not yet so.
         binds = isinstance(cls, type) and issubclass(cls, VarContext)  # pyright: ignore[reportUnnecessaryIsInstance]
         if not (binds and hasattr(cls, "var") and cls.carried):
             msg = f"baggage takes context classes that are carried, got {cls!r}"

@@ -87,7 +87,7 @@ def install(app: Celery, contexts: Contexts | None = None) -> None:
     _installed[app] = carrier = _Carrier(app, chosen)
     # Not before_task_publish, the signal: it knows of no app, and what its receiver
     # raises is logged while the message leaves without its plan.
-    app.send_task = carrier.send_task  # type: ignore[method-assign]
+    app.send_task = carrier.send_task  # type: ignore[method-assign]  # of this app alone
     # To connect the same functions again changes nothing.
     signals.task_prerun.connect(_begin)
     signals.task_postrun.connect(_end)
@@ -102,7 +102,7 @@ def uninstall(app: Celery) -> None:
     carrier = _installed.pop(app, None)
     # Where somebody has wrapped ours since, it stays and hands everything on.
     if carrier and app.send_task == carrier.send_task:
-        app.send_task = carrier.inner  # type: ignore[method-assign]
+        app.send_task = carrier.inner  # type: ignore[method-assign]  # likewise
 
 
 class _Carrier:
@@ -193,8 +193,10 @@ def _itself(app: Any) -> Any:
 
 
 def _checked(contexts: Contexts | None) -> Contexts:
+    variables = Shown(
+        contexts, "plan_name"
+    ).variables  # refuses what is no such mapping
     chosen = {"plan_name": PlanContext} if contexts is None else dict(contexts)
-    variables = Shown(chosen, "plan_name").variables  # refuses what is no context class
     for name, cls in chosen.items():
         if not cls.carried:
             msg = f"{name!r} names {cls.__qualname__}, which has carried = False"

@@ -39,6 +39,17 @@ class ContextSpanProcessor(SpanProcessor):
     Raises:
         TypeError: If the mapping has something else in it.
 
+    Example:
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> from aura_context import plan_context
+        >>> provider = TracerProvider()
+        >>> provider.add_span_processor(ContextSpanProcessor())
+        >>> with plan_context("nightly"):
+        ...     span = provider.get_tracer("doctest").start_span("job")
+        >>> dict(span.attributes)
+        {'aura.plan_name': 'nightly'}
+        >>> provider.shutdown()
+
     .. versionadded:: 0.1.0
     """
 

@@ -35,7 +35,7 @@ YES, NO, NOT_OFFERED = "yes", "no", "—"
 ROOT = Path(__file__).parents[2]
 BEGIN = "<!-- table: written by docs/comparison/compare.py -->"
 END = "<!-- end of the table -->"
-VERSIONS = "Compared were "
+VERSIONS = "Versions: "
 
 
 def answer(program: Callable[[Candidate], None], candidate: Candidate) -> str:

@@ -1,4 +1,4 @@
-"""Rule I3 of the contract: the ASGI middleware, in a real server over loopback."""
+"""Rule I3: the ASGI middleware, in a real server over loopback."""
 
 from __future__ import annotations
 

@@ -514,6 +514,7 @@ class TestInstall:
         [
             ({"who": str}, TypeError, "must name a VarContext class"),
             ({7: PlanContext}, TypeError, "maps names"),
+            (PlanContext, TypeError, "maps names"),
             ({"s": SecretContext}, TypeError, "'s' names SecretContext, which has ca"),
             ({"a": PlanContext, "b": PlanContext}, ValueError, "by one name"),
         ],

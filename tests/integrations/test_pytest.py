@@ -1,4 +1,4 @@
-"""Rule I5 of the contract: the pytest plugin, in runs of its own."""
+"""Rule I5: the pytest plugin, in runs of its own."""
 
 from __future__ import annotations
 

@@ -70,6 +70,10 @@ class TestRefusals:
         with pytest.raises(TypeError, match="'who' must name a VarContext class"):
             Shown({"who": cls}, "plan")  # type: ignore[dict-item] # pyright: ignore[reportArgumentType] - what is tested
 
+    def test_what_is_no_mapping(self) -> None:
+        with pytest.raises(TypeError, match=r"contexts maps names .* got <class"):
+            Shown(PlanContext, "plan")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - what is tested
+
     def test_a_class_without_a_variable(self) -> None:
         with pytest.raises(TypeError, match="VarContext, which binds no variable"):
             Shown({"who": VarContext}, "plan")

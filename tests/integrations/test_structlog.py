@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from aura_context import PlanContext, current_plan_name, plan_context
+from aura_context import PlanContext, plan_context
 from aura_context.integrations import logging as integration
 from aura_context.integrations.structlog import ContextProcessor
 from tests.contexts import RunContext, TenantContext
@@ -107,9 +107,10 @@ class TestWhoLogs:
         output, together = Output(ContextProcessor()), threading.Barrier(4)
 
         def work(number: int) -> None:
-            with plan_context(f"p{number}"):
+            name = f"p{number}"
+            with plan_context(name):
                 together.wait(30)
-                output.log.info(current_plan_name.get())
+                output.log.info(name)
 
         threads = [threading.Thread(target=work, args=[n]) for n in range(4)]
         for thread in threads:

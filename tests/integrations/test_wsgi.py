@@ -1,4 +1,4 @@
-"""Rule I3 of the contract: the WSGI middleware, in a real server over loopback."""
+"""Rule I3: the WSGI middleware, in a real server over loopback."""
 
 from __future__ import annotations
 
@@ -211,7 +211,6 @@ class TestBody:
 
     def test_each_step_may_be_in_another_context(self) -> None:
         body = call(steps())
-        barrier.reset()
         assert Context().run(next, body) == b"nightly None;"
         assert Context().run(next, body) == b"nightly inner;"
         Context().run(body.close)
