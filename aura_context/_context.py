@@ -6,6 +6,7 @@ import inspect
 import warnings
 
 from abc import abstractmethod
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 from . import _functions, _stack
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._steps import Held
-
-    _State = dict[str, Any] | None
 
 
 __all__ = ["VarContext", "active_contexts"]
@@ -165,11 +164,20 @@ class VarContext(BaseContext, Generic[T]):
             cast("tuple[Any, dict[str, Any]]", state)[1].pop("_entered", None)
         return state  # pyright: ignore[reportUnknownVariableType] - of any kind
 
-    def __setstate__(self, state: _State | tuple[_State, _State]) -> None:
+    def __setstate__(self, state: Any) -> None:
         # As `object` does it, but past a `__setattr__` that refuses: one may be frozen.
-        for part in state if isinstance(state, tuple) else (state,):
-            for name, value in (part or {}).items():
-                object.__setattr__(self, name, value)
+        inherited = getattr(super(), "__setstate__", None)
+        if inherited is not None:  # of a mixin, whose __getstate__ made the state
+            inherited(state)
+            return
+        pair = state if isinstance(state, tuple) else (state, None)  # pyright: ignore[reportUnknownVariableType] - of any kind
+        attributes, slots = cast("tuple[Any, Any]", pair)
+        if attributes:
+            vars(self).update(attributes)
+        for name in slots or ():
+            # A property may hide the slot of `value`.
+            if isinstance(getattr(type(self), name, None), MemberDescriptorType):
+                object.__setattr__(self, name, slots[name])
 
     def _bindings(self) -> Held:
         """Return what is bound around the steps of a generator."""

@@ -109,6 +109,9 @@ class Enterable:
             object.__setattr__(self, "_entered", True)
         entry = Entry(self, _note_abandoned)
         entry.undo = entry.token = None
+        # First, as they may be properties, and use the library.
+        entry.var = var = self.var
+        value = self.value
         entry.seen = seen = mark
         before = tidied
         top = stack.get()
@@ -116,8 +119,6 @@ class Enterable:
             top = settle(top)
             before = tidied
         entry.below = top
-        entry.var = var = self.var
-        value = self.value
         entry.found = found = var.get(UNSET)
         # KeyboardInterrupt can strike between any two steps: what has been pushed can
         # be found and put right (R11), so the variable is set last. Here is `same`.
@@ -128,7 +129,8 @@ class Enterable:
             entry.value = value
             entry.token = stack.set(entry)
             entry.undo = var.set(value)
-        if tidied is not before:  # as by a finaliser: garbage is collected anywhere
+        # Changed meanwhile, as by a finaliser: garbage is collected anywhere.
+        if tidied is not before or (top is not None and top.token is None):
             return self._enter_again(entry)
         return self
 
@@ -183,6 +185,9 @@ class Enterable:
         # What was retired meanwhile is put back, but for "unset", which needs a token.
         if undo is not None and (entry.token or undo.old_value is undo.MISSING):
             entry.var.reset(undo)
+        # Else the next enter would have to settle, and send others back in its turn.
+        if entry.token and stack.get() is entry:
+            stack.set(entry.below)
         _close(entry)
         Enterable.__enter__(self)
         return self

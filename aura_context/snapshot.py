@@ -214,6 +214,8 @@ class _Part(VarContext[Any]):
         self.var = cls.var  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue] - any class's
         self.value = value
         self._class = cls
+        self.current = cls.current  # type: ignore[method-assign] # any class's, too
+        self.require = cls.require  # type: ignore[method-assign] # likewise
 
     @override
     def __repr__(self) -> str:

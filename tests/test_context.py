@@ -215,6 +215,45 @@ class TestN5Instances:
         blank = TenantContext.__new__(TenantContext)
         assert not hasattr(copy.copy(blank), "value")
 
+    def test_a_copy_has_the_state_as_object_would_give_it(self) -> None:
+        """Past properties and descriptors, and by a mixin's own methods."""
+
+        class Computed(RegionContext):
+            def __init__(self, value: str) -> None:
+                self.text = value
+
+            @property
+            def value(self) -> str:
+                return self.text
+
+            @value.setter
+            def value(self, value: str) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - what is tested
+                raise AttributeError(value)
+
+        class Doubling(RegionContext):
+            @property
+            def times(self) -> int:
+                return int(vars(self)["times"])
+
+            @times.setter
+            def times(self, times: int) -> None:
+                vars(self)["times"] = 2 * times
+
+        class Mixin:
+            def __getstate__(self) -> object:
+                return ["state"]
+
+            def __setstate__(self, state: list[str]) -> None:
+                self.restored = state
+
+        class Mixed(RegionContext, Mixin):
+            pass
+
+        computed, doubling = copy.copy(Computed("eu")), Doubling("eu")
+        doubling.times = 3
+        assert (computed.value, copy.copy(doubling).times) == ("eu", 6)
+        assert copy.copy(Mixed("eu")).restored == ["state"]
+
     def test_a_plan_context_pickles(self) -> None:
         twin = pickled(plan_context("计划"))
         assert type(twin) is PlanContext

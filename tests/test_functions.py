@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import inspect
+import operator
 import sys
 import threading
 import types
@@ -27,6 +28,7 @@ from typing_extensions import override
 from aura_context import (
     ForeignExitWarning,
     PlanContext,
+    _stack,
     _steps,
     active_contexts,
     current_plan_name,
@@ -620,6 +622,27 @@ class TestF2BlocksOfTheBody:
             seen += [row, held()]
         assert seen == [None, UNSET, None, UNSET, "p", UNSET]
 
+    def test_a_block_that_is_abandoned_while_it_is_lifted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As by the garbage collector, which may find its context just then."""
+        by_hand = [TenantContext("t")]
+
+        @plan_context("p")
+        def rows() -> Values:
+            by_hand[0].__enter__()
+            yield held(current_tenant)
+            yield held(current_tenant)
+
+        def drop(entry: _stack.Entry) -> object:
+            by_hand.clear()
+            gc.collect()
+            return _stack.current(entry)
+
+        monkeypatch.setattr(_steps, "current", drop)
+        assert list(rows()) == ["t", UNSET]
+        assert held(current_tenant) == UNSET
+
     def test_a_step_does_not_walk_over_the_consumers_blocks(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -941,6 +964,34 @@ def user_lines(error: BaseException) -> list[int]:
 
 
 class TestAsyncF3AsUndecorated:
+    @pytest.mark.parametrize("where", [copied, fresh, operator.call])
+    def test_dropped_with_its_context_in_the_middle_of_a_step(
+        self, where: Callable[[Callable[[], object]], object]
+    ) -> None:
+        @types.coroutine
+        def pause() -> Generator[None, None, None]:
+            yield
+
+        def drop() -> None:
+            @plan_context("p")
+            async def rows() -> AsyncValues:
+                await pause()
+                yield
+
+            steps = rows()
+            step = steps.asend(None)
+            step.send(None)
+            cycle: list[object] = [rows, steps, step]
+            cycle.append(cycle)
+
+        def run() -> None:
+            drop()
+            where(gc.collect)  # pytest tells of what is raised here
+            with TenantContext("t"):
+                assert held() == UNSET
+
+        fresh(run)
+
     @staticmethod
     def both(body: Callable[P, AsyncValues]) -> Iterator[Callable[P, AsyncValues]]:
         yield body

@@ -325,6 +325,7 @@ class TestS2Block:
         with Snapshot(plan_context("p"), PageContext(3, 10)):
             shown = {repr(context) for context in active_contexts()}
             plan = next(each for each in active_contexts() if each.value == "p")
+            assert (plan.current(), plan.require()) == ("p", "p")
         twin = pickled(plan)
         assert (repr(twin), twin.value, twin.var) == (repr(plan), "p", plan.var)
         with pytest.raises(NotEnteredError):

@@ -1314,6 +1314,31 @@ class TestR11KeyboardInterrupt:
         assert strikes(body) > 100
 
 
+class TestR1Properties:
+    """What a context binds may be computed, and with the help of the library."""
+
+    def test_a_value_that_uses_blocks(self) -> None:
+        class Computed(TenantContext):
+            def __init__(self) -> None:
+                self.reads = 0
+
+            @property
+            def value(self) -> str | None:
+                self.reads += 1
+                a, b = opened("a"), opened("b")
+                leave(a)
+                leave(b)
+                return "t"
+
+            @value.setter
+            def value(self, value: str | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - what is tested
+                pass
+
+        with Computed() as context:
+            assert (held(current_tenant), context.reads) == ("t", 1)
+        assert (held(current_tenant), held()) == (UNSET, UNSET)
+
+
 class TestR1Finalisers:
     """What is finalised may use the library. Garbage is collected where something is
     made, which in the usual path are calls.
@@ -1341,9 +1366,10 @@ class TestR1Finalisers:
 
         assert strikes(body) > 5
 
-    def test_one_that_leaves_the_block_below(self) -> None:
+    @pytest.mark.parametrize("below", ["below", "p"])
+    def test_one_that_leaves_the_block_below(self, below: str) -> None:
         def body(step: int) -> bool:
-            generator = holding("below")
+            generator = holding(below)
             next(generator)
             counter = InstructionCounter(step, generator.close, after_calls=True)
             with counter, plan_context("p") as block:
@@ -1371,21 +1397,32 @@ class TestR1Finalisers:
 
         assert strikes(body) > 3
 
-    def test_one_that_tidies_elsewhere(self) -> None:
-        """Nothing is wrong then, and nothing is done twice."""
-        elsewhere = Context()
+    def test_one_that_tidies_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is wrong then, and nothing is left that would have to be tidied: else
+        two threads could send each other back for ever.
+        """
+        elsewhere, settle = Context(), _stack.settle
+        settled: list[object] = []
+
+        def count(top: Any) -> Any:
+            settled.append(top)
+            return settle(top)
 
         def finalise() -> None:
             blocks = [elsewhere.run(opened, name) for name in "ab"]
             for block in blocks:
                 elsewhere.run(leave, block)
+            settled.clear()
 
         def body(step: int) -> bool:
             counter = InstructionCounter(step, finalise, after_calls=True)
             with counter, plan_context("p") as block:
                 assert (held(), active_contexts()) == ("p", (block,))
             assert (held(), active_contexts()) == (UNSET, ())
+            assert settled == []
             return counter.left <= 0
+
+        monkeypatch.setattr(_stack, "settle", count)
 
         assert strikes(body) > 5
 
