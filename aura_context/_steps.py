@@ -47,11 +47,7 @@ def lift(outermost: Entry) -> Held:
     """
     context: Any = outermost()
     value = outermost.var.get(UNSET)
-    if (
-        context is None
-    ):  # dropped in the middle, and collected together with its context
-        if belongs_here(outermost):
-            remove(outermost)
+    if context is None:  # dropped in the middle, and abandoned with all it holds (R11)
         return []
     if stack.get() is outermost and value is not UNSET:  # as usual: it holds no other
         left = Enterable.__exit__(context, StepEnded, None, None)
