@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import os
 import sqlite3
-import subprocess
-import sys
 import threading
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from aura_context import NotBoundError, current_plan_name, plan_context
 
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from .examples import EXAMPLES, load, run
 
 
-EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
-
-
-def load(name: str) -> ModuleType:
-    """Import a program anew."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(name: str, *arguments: str | Path, **changes: str) -> list[str]:
-    """Run a program as a user does, and return its lines; a warning is an error."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("AURA_")}
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        env={**kept, **changes},
-        check=False,
-        timeout=60,
-    )
+def lines(name: str, *arguments: str | Path, **changes: str) -> list[str]:
+    """Run a program that has nothing to complain of, and return its lines."""
+    done = run(EXAMPLES / f"{name}.py", *arguments, **changes)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 
@@ -170,8 +143,8 @@ class TestConfigService:
         assert asyncio.run(main()) == [[name] * 6 for name in names]
 
     def test_the_program(self, folder: Path) -> None:
-        assert "payroll: title is 'Wages'; currency is 'EUR'" in run("config_service")
-        assert run("config_service", folder, AURA_CURRENCY="CHF") == [
+        assert "payroll: title is 'Wages'; currency is 'EUR'" in lines("config_service")
+        assert lines("config_service", folder, AURA_CURRENCY="CHF") == [
             "a: title is 'A'; currency is 'CHF'",
             "b: title is 'B'; currency is 'CHF'",
         ]
@@ -245,16 +218,16 @@ class TestPerPlanResources:
             thread.join()
 
     def test_the_program(self) -> None:
-        lines = run("per_plan_resources")
-        assert sorted(lines[:2]) == [
+        printed = lines("per_plan_resources")
+        assert sorted(printed[:2]) == [
             "hourly | opened the database",
             "nightly | opened the database",
         ]
-        assert lines[2:4] == [
+        assert printed[2:4] == [
             "nightly | stored: [('nightly', 6, 15)]",
             "hourly | stored: [('hourly', 6, 15)]",
         ]
-        assert sorted(lines[4:]) == [
+        assert sorted(printed[4:]) == [
             "hourly | closed the database",
             "nightly | closed the database",
         ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import subprocess
 import sys
 import tomllib
 
@@ -15,14 +13,15 @@ import pytest
 
 from aura_context import current_plan_name, plan_context
 
+from .examples import EXAMPLES, load, run
+
 
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import Self
 
 
-PROGRAM = Path(__file__).parents[1] / "docs" / "examples" / "orchestrator.py"
-PLANS = PROGRAM.parent / "plans"
+PLANS = EXAMPLES / "plans"
 
 
 class Row(NamedTuple):
@@ -69,23 +68,9 @@ class Outcome(NamedTuple):
         return records
 
 
-def environment(**changes: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("AURA_")}
-    kept.pop("PYTHONSAFEPATH", None)  # with it, no program finds the one beside it
-    return {**kept, **changes}
-
-
-def run(*arguments: str | Path, cwd: Path, **changes: str) -> Outcome:
-    """Run the program as a user does; a warning is an error."""
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-W", "error", PROGRAM, *arguments],
-        cwd=cwd,
-        env=environment(**changes),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=60,
-    )
+def run_plans(*arguments: str | Path, cwd: Path, **changes: str) -> Outcome:
+    """Run the program as a user does."""
+    done = run(EXAMPLES / "orchestrator.py", *arguments, cwd=cwd, **changes)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
@@ -123,21 +108,15 @@ def program(
 ) -> Program:
     for name in [name for name in os.environ if name.startswith("AURA_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(sys, "path", [str(PROGRAM.parent), *sys.path])
-    spec = importlib.util.spec_from_file_location("orchestrator", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up by its name.
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    module = load("orchestrator")
     return Program(module, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A run of the shipped plans, from a directory that has nothing to do with them."""
-    return run(cwd=tmp_path_factory.mktemp("elsewhere"))
+    return run_plans(cwd=tmp_path_factory.mktemp("elsewhere"))
 
 
 def shipped_plans() -> dict[str, dict[str, Any]]:
@@ -248,7 +227,7 @@ class TestLog:
 class TestPrecedence:
     def test_so_it_is_in_the_program(self, shipped: Outcome, tmp_path: Path) -> None:
         assert any("now in 'EUR'" in message for _, message in shipped.log)  # global
-        changed = run(cwd=tmp_path, AURA_CURRENCY="CHF", AURA_TITLE="Any")
+        changed = run_plans(cwd=tmp_path, AURA_CURRENCY="CHF", AURA_TITLE="Any")
         assert (changed.status, changed.out) == (0, shipped.out)
         messages = {message for _, message in changed.log}
         assert "'Any': 1542 'CHF' at 92%" in messages
@@ -529,9 +508,9 @@ class TestBadInput:
         self, tmp_path: Path, folder: str, reason: str
     ) -> None:
         write(tmp_path, x="name =")
-        assert_refused(run(folder, cwd=tmp_path), reason)
+        assert_refused(run_plans(folder, cwd=tmp_path), reason)
 
     def test_another_folder_on_the_command_line(self, tmp_path: Path) -> None:
-        outcome = run(".", cwd=write(tmp_path, a=fetching("a")))
+        outcome = run_plans(".", cwd=write(tmp_path, a=fetching("a")))
         assert outcome.status == 0
         assert outcome.table["a"] == ("a", "done", "1/1", 4, 0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 
 from pathlib import Path
+
+from .examples import run
 
 
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
@@ -21,24 +21,6 @@ BLOCK = re.compile(
 )
 
 
-def run(folder: Path, program: str) -> str:
-    """Return all that a terminal would show; a warning is an error."""
-    # Under PYTHONSAFEPATH, which the tests may have, a program finds no module
-    # beside it; a reader has no such thing set.
-    environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-W", "error", program],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        env=environ,
-        check=False,
-        timeout=60,
-    )
-    return done.stdout
-
-
 def test_programs_print_what_the_page_shows(tmp_path: Path) -> None:
     shown: list[str] = []
     printed: list[str] = []
@@ -47,7 +29,9 @@ def test_programs_print_what_the_page_shows(tmp_path: Path) -> None:
             (tmp_path / block["file"]).write_text(block["text"], "utf-8")
         else:
             shown.append(block["output"])
-            printed.append(run(tmp_path, block["program"]))
+            # As in a terminal, which shows the log among the lines.
+            done = run(block["program"], cwd=tmp_path, stderr=subprocess.STDOUT)
+            printed.append(done.stdout)
     assert printed == shown
 
 
