@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
-import sys
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,6 @@ def examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     walked = pkgutil.walk_packages(aura_context.__path__, "aura_context.")
     names = ["aura_context", *(module.name for module in walked)]
-    if sys.platform == "emscripten":  # has not what the integrations are for
-        names = [name for name in names if "integrations" not in name]
     found = [
         test for name in names for test in finder.find(importlib.import_module(name))
     ]

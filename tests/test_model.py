@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import sys
 import threading
 
 from contextvars import Context, ContextVar
@@ -44,9 +43,7 @@ VALUES: dict[type[VarContext[Any]], tuple[Any, ...]] = {
     PlanContext: ("a", "plan", "".join(["pl", "an"]), None),
     RunContext: (0, 1000, int("1000")),
 }
-# Emscripten has no threads.
-THREAD = [] if sys.platform == "emscripten" else ["thread"]
-HOW = st.sampled_from(["here", *THREAD, "task"])
+HOW = st.sampled_from(["here", "thread", "task"])
 CLASSES = st.sampled_from(list(VALUES))
 
 

@@ -820,10 +820,6 @@ class TestR8Children:
         gc.collect()
         assert len(gc.get_objects()) < count + 100
 
-    @pytest.mark.skipif(
-        sys.platform == "emscripten",
-        reason="Pyodide overflows its stack when any long chain of objects is dropped",
-    )
     def test_a_hundred_thousand_open_blocks_are_dropped_without_recursion(self) -> None:
         def enter_many() -> list[PlanContext]:
             return [opened(str(number)) for number in range(100_000)]

@@ -6,7 +6,6 @@ import asyncio  # noqa: F401 # pyright: ignore[reportUnusedImport] - for all run
 import shutil
 import sys
 
-from contextvars import copy_context
 from textwrap import dedent
 
 import pytest
@@ -31,6 +30,13 @@ def is_clean():
     return values == (None, None) and active_contexts() == ()
 """
 
+PLUGINS = [
+    "aura_context.integrations.pytest",
+    "anyio.pytest_plugin",
+    "pytest_asyncio.plugin",
+    "xdist.plugin",
+]
+
 SCOPES = ["function", "class", "module", "package", "session"]
 BROAD = SCOPES[1:]
 
@@ -39,6 +45,8 @@ BROAD = SCOPES[1:]
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
     # Another test may have imported it, which pytest warns of for a plugin.
     monkeypatch.delitem(sys.modules, "aura_context.integrations.pytest", raising=False)
+    # What else happens to be installed here has no say.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return Runner(pytester)
 
 
@@ -53,9 +61,8 @@ class Runner:
     def __call__(self, source: str, *args: str, **outcomes: int) -> pytest.LineMatcher:
         """Run these tests under the plugin; check what comes out."""
         self.pytester.makepyfile(HEAD + dedent(source))
-        plugin = ("-p", "aura_context.integrations.pytest")
-        args = (*plugin, "-p", "no:cacheprovider", *args)
-        result = copy_context().run(self.pytester.runpytest, *args)
+        plugins = [f"-p{name}" for name in PLUGINS]
+        result = self.pytester.runpytest(*plugins, "-pno:cacheprovider", *args)
         result.assert_outcomes(**outcomes)
         return result.stdout
 
@@ -573,6 +580,7 @@ class TestAsync:
 
 class TestPlugin:
     def test_is_off_unless_named(self, pytester: pytest.Pytester) -> None:
+        """Even where all plugins that are installed are loaded."""
         pytester.makepyfile(
             """
             from aura_context import current_plan_name
