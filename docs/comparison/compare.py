@@ -17,7 +17,7 @@ import warnings
 from contextvars import Context
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import candidates
 
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from candidates import Candidate
 
 YES, NO, NOT_OFFERED = "yes", "no", "—"
+
+# Where a "no" is a "yes" from this Python on: contextlib's decorators, which both use,
+# leave a coroutine before its body begins until then.
+SINCE: Final = {
+    ("decorates_coroutine_functions", "structlog"): (3, 15),
+    ("decorates_coroutine_functions", "loguru"): (3, 15),
+}
 
 ROOT = Path(__file__).parents[2]
 BEGIN = "<!-- table: written by docs/comparison/compare.py -->"
@@ -52,6 +59,15 @@ def answer(program: Callable[[Candidate], None], candidate: Candidate) -> str:
         except Exception as error:  # noqa: BLE001 - whatever it raises is its answer
             return f"{NO}: raises `{type(error).__name__}`"
     return YES
+
+
+def cell(program: Callable[[Candidate], None], candidate: Candidate) -> str:
+    """Return what the table says: the same on every Python, if all is as expected."""
+    seen = answer(program, candidate)
+    since = SINCE.get((program.__name__, candidate.title))
+    if since is None or (sys.version_info >= since) != (seen == YES):
+        return seen
+    return f"{'.'.join(map(str, since))}+"
 
 
 def title(program: Callable[[Candidate], None]) -> str:
@@ -131,7 +147,7 @@ def main() -> int:
 
     compared = [candidates.load(name) for name in candidates.NAMES]
     rows = {
-        title(program): [answer(program, candidate) for candidate in compared]
+        title(program): [cell(program, candidate) for candidate in compared]
         for program in PROGRAMS
     }
     titles = [candidate.title for candidate in compared]
