@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from contextvars import Context, copy_context
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         "pytest_runtest_protocol", [sys.modules[__name__]]
     )
     return context.run(run, item=item, nextitem=nextitem)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Leave a page, or a class of tests, to one process, whatever `--dist` says."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - not always there
+
+    return LoadScopeScheduling(config, log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import os
 import shutil
 import sys
 
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 
 
 nox.needs_version = ">=2025.5.1"
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_external_run = True
 # Without this, nox takes a missing Python for an error where CI is set.
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["tests", "coverage", "typing", "lint", "docs"]
+nox.options.sessions = ["tests", "typing", "lint", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -37,30 +36,24 @@ with plan_context("nightly"):
 assert current_plan_name.get() is None
 """
 
-# The Python that runs nox is always among those tested and always found, so that
-# at least one session of the tests runs, whatever the machine has.
-RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
-PYTHONS = [*dict.fromkeys([*nox.project.python_versions(PYPROJECT), RUNNING])]
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.base_prefix, "bin")), os.environ["PATH"]]
+PYTHONS = nox.project.python_versions(PYPROJECT)
+
+# In as many processes as there are cores; conftest.py says what stays together.
+PARALLEL = ("-n", "auto", "--maxprocesses", "8")
+
+# The tests that need no integration's library.
+CORE = (
+    "tests",
+    "--ignore=tests/integrations",
+    "--ignore=tests/test_comparison.py",
+    "--ignore=tests/test_docstrings.py",
+    "--ignore=tests/test_packaging.py",
 )
 
-# What runs in Pyodide: the tests of the core, and pages that start no thread.
-PYODIDE_RUNS = [
-    "tests/test_context.py",
-    "tests/test_docstrings.py",
-    "tests/test_functions.py",
-    "tests/test_model.py",
-    "tests/test_newer_pythons.py",
-    "tests/test_plan.py",
-    "tests/test_public.py",
-    "tests/test_snapshot.py",
-    "tests/test_stack.py",
-    "README.md",
-    "docs/index.md",
-    "docs/explanation/newer-pythons.md",
-    "docs/explanation/stack.md",
-]
+THOROUGH = "--hypothesis-profile=thorough"
+
+# Keeps the checkout off sys.path, in child processes as well.
+INSTALLED = {"PYTHONSAFEPATH": "1"}
 
 
 def install(session: nox.Session, *groups: str, pins: Iterable[str] = ()) -> None:
@@ -68,19 +61,62 @@ def install(session: nox.Session, *groups: str, pins: Iterable[str] = ()) -> Non
     session.install(".", *nox.project.dependency_groups(PYPROJECT, *groups), *pins)
 
 
-@nox.session(python=PYTHONS)
-def tests(session: nox.Session) -> None:
-    """Run the tests against the installed wheel, with the checkout out of the way."""
-    install(session, "tests")
+def run_tests(session: nox.Session, *args: str) -> None:
+    """Run pytest on what is installed, with the checkout out of the way."""
+    session.run("python", "-m", "pytest", *args, *session.posargs, env=INSTALLED)
+
+
+def run_covered(session: nox.Session, *args: str) -> None:
+    """Run the tests as well, and write down what they cover."""
     session.run(
-        *("coverage", "run", "-m", "pytest", *session.posargs),
-        env={
-            # One file for each Python, written anew: nothing old is ever combined.
-            "COVERAGE_FILE": f".coverage.{session.name}",
-            # Keeps the checkout off sys.path, in child processes as well.
-            "PYTHONSAFEPATH": "1",
-        },
+        *("coverage", "run", "-m", "pytest", *args, *session.posargs),
+        # One file for each session, written anew: nothing old is ever combined.
+        env={**INSTALLED, "COVERAGE_FILE": f".coverage.{session.name}"},
     )
+
+
+def tests(session: nox.Session) -> None:
+    """Run the tests; `tests` on the Python that runs nox, `tests-3.12` on that one."""
+    session.log(
+        f"{session.name}: install what the tests need (half a minute, in silence), "
+        "then run them all (a minute)"
+    )
+    install(session, "tests")
+    run_tests(session, *PARALLEL)
+
+
+nox.session(tests)
+for version in PYTHONS:
+    nox.session(tests, name=f"tests-{version}", python=version)
+
+
+@nox.session(python=PYTHONS)
+def core(session: nox.Session) -> None:
+    """Run the tests that need no integration, thoroughly."""
+    install(session, "core")
+    run_tests(session, *CORE, *PARALLEL, THOROUGH)
+
+
+@nox.session
+def shuffled(session: nox.Session) -> None:
+    """Run the tests in random order; `-- -p randomly -p=N` has the order of seed N."""
+    install(session, "tests", "shuffled")
+    run_tests(session, *PARALLEL)
+
+
+@nox.session(python=["3.13t", "3.14t", "3.15t"])
+def freethreaded(session: nox.Session) -> None:
+    """Run the core's tests, and a stress program, on free-threaded Pythons."""
+    install(session, "bare")
+    run_tests(session, *CORE)
+    session.run("python", "tests/programs/stress.py", "20", env=INSTALLED)
+
+
+@nox.session(python=PYTHONS)
+def cover(session: nox.Session) -> None:
+    """Run the tests thoroughly, and write down what they cover, for `coverage`."""
+    install(session, "tests", "coverage")
+    run_covered(session, THOROUGH)
 
 
 @nox.session(python=PYTHONS[0])
@@ -95,10 +131,7 @@ def lowest(session: nox.Session, part: str) -> None:
         asked = chain(project["dependencies"], asked)
         group, paths = "core", ["tests", "--ignore=tests/integrations"]
     install(session, group, pins=[each.replace(">=", "==") for each in asked])
-    session.run(
-        *("python", "-m", "pytest", *paths, *session.posargs),
-        env={"PYTHONSAFEPATH": "1"},
-    )
+    run_tests(session, *paths, *PARALLEL)
 
 
 @nox.session
@@ -116,48 +149,13 @@ def engines(session: nox.Session) -> None:
     Those of Celery want a redis-server, and are skipped where there is none.
     """
     install(session, "engines")
-    session.run(
-        *("coverage", "run", "-m", "pytest", "tests/engines", *session.posargs),
-        env={
-            "COVERAGE_FILE": f".coverage.{session.name}",
-            "PYTHONSAFEPATH": "1",
-        },
-    )
-
-
-@nox.session
-def pyodide(session: nox.Session) -> None:
-    """Run the core's tests on CPython 3.14: Pyodide, in Node.
-
-    What needs threads, which are not there, is skipped and counted. Pyodide comes from
-    npm, and all else from pip, as wheels of pure Python.
-    """
-    missing = [name for name in ("node", "npm") if not shutil.which(name)]
-    if missing:
-        session.skip(f"nothing to run Pyodide with: no {' and no '.join(missing)}")
-    folder = Path(session.create_tmp()).resolve()
-    npm = ("npm", "install", "--engine-strict", "--no-audit", "--no-fund")
-    session.run(*npm, "--prefix", str(folder), "pyodide@314", external=True)
-    site = folder / "site"
-    shutil.rmtree(site, ignore_errors=True)
-    session.install(
-        *("--target", str(site), "--no-compile", "--only-binary", ":all:"),
-        *("--python-version", "3.14", "--platform", "any"),
-        *(".", *nox.project.dependency_groups(PYPROJECT, "pyodide")),
-    )
-    session.run(
-        *("node", "tests/pyodide.mjs", str(folder), "-p", "no:cacheprovider"),
-        # Those of integrations want libraries which are not there.
-        *("-k", "not integrations"),
-        *(session.posargs or PYODIDE_RUNS),
-        external=True,
-    )
+    run_covered(session, "tests/engines")
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Combine what the tests have covered on each Python, and report."""
-    session.install("coverage")
+    """Combine what `cover` and `engines` have written down, and report."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "coverage"))
     session.run("coverage", "combine")
     session.run("coverage", "report")
 
@@ -231,11 +229,8 @@ def sdist(session: nox.Session) -> None:
         shutil.unpack_archive(archive, folder)
         with session.chdir(Path(folder, archive.name.removesuffix(".tar.gz"))):
             pyproject = nox.project.load_toml("pyproject.toml")
-            session.install(*nox.project.dependency_groups(pyproject, "tests"))
-            session.run(
-                *("python", "-m", "pytest", *session.posargs),
-                env={"PYTHONSAFEPATH": "1"},
-            )
+            session.install(*nox.project.dependency_groups(pyproject, "core"))
+            run_tests(session, *CORE, *PARALLEL)
 
 
 @nox.session

@@ -6,10 +6,14 @@ from hypothesis import settings
 
 import aura_context
 
+from .contexts import needs
 
-# A busy machine is no failure.
-settings.register_profile("patient", deadline=None, print_blob=True)
-settings.load_profile("patient")
+
+# A busy machine is no failure, so there are no deadlines. `--hypothesis-profile`
+# chooses the other one.
+settings.register_profile("quick", deadline=None, print_blob=True, max_examples=25)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=200)
+settings.load_profile("quick")
 
 
 def pytest_report_header() -> str:
@@ -20,7 +24,9 @@ def pytest_report_header() -> str:
 @pytest.fixture(
     params=[
         pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        pytest.param(
+            ("asyncio", {"use_uvloop": True}), id="uvloop", marks=needs("uvloop")
+        ),
         pytest.param("trio", id="trio"),
     ]
 )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
+import sysconfig
 
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
 
 from aura_context import PlanContext, VarContext, current_plan_name, plan_context
 
@@ -28,6 +32,15 @@ class TenantContext(VarContext[str | None]):
 
 class RunContext(VarContext[int]):
     var = current_run
+
+
+def needs(library: str) -> pytest.MarkDecorator:
+    """Skip a test on free-threaded Pythons, where they have none of this library."""
+    missing = importlib.util.find_spec(library) is None
+    free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    return pytest.mark.skipif(
+        free_threaded and missing, reason=f"{library} is not for free-threaded Pythons"
+    )
 
 
 def held(var: ContextVar[Any] = current_plan_name) -> Any:

@@ -235,6 +235,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(
-    max_examples=200, stateful_step_count=50, deadline=None, print_blob=True
-)
+TestAnyOrder.settings = settings(stateful_step_count=50)

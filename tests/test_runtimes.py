@@ -11,15 +11,12 @@ from collections.abc import Callable, Generator
 from typing import TypeAlias
 
 import anyio
-import gevent
-import gevent.event
 import pytest
 import trio
-import uvloop
 
 from aura_context import active_contexts, current_plan_name, plan_context
 
-from .contexts import UNSET, held
+from .contexts import UNSET, held, needs
 
 
 # A worker is a generator: at each yield all workers wait for one another.
@@ -42,6 +39,8 @@ def in_threads(workers: list[Worker]) -> None:
 
 
 def in_greenlets(workers: list[Worker]) -> None:
+    import gevent.event  # noqa: PLC0415 - not for free-threaded Pythons
+
     # gevent has no barrier: who comes last lets all go.
     waiting: list[gevent.event.Event] = []
 
@@ -78,6 +77,8 @@ def in_asyncio(workers: list[Worker]) -> None:
 
 
 def in_uvloop(workers: list[Worker]) -> None:
+    import uvloop  # noqa: PLC0415 - not for all free-threaded Pythons
+
     uvloop.run(work_in_asyncio(workers))
 
 
@@ -108,7 +109,14 @@ def in_trio(workers: list[Worker]) -> None:
 
 
 @pytest.fixture(
-    params=[in_threads, in_greenlets, in_asyncio, in_uvloop, in_anyio, in_trio],
+    params=[
+        in_threads,
+        pytest.param(in_greenlets, marks=needs("gevent")),
+        in_asyncio,
+        pytest.param(in_uvloop, marks=needs("uvloop")),
+        in_anyio,
+        in_trio,
+    ],
     ids=lambda runtime: runtime.__name__,
 )
 def runtime(request: pytest.FixtureRequest) -> Runtime:
@@ -196,6 +204,7 @@ class TestR12Runtimes:
         assert len(ended) == 20
 
 
+@needs("gevent")
 class TestR12Monkey:
     def test_threads_patched_by_gevent(self) -> None:
         """In a process of its own, for what gevent patches stays patched."""
