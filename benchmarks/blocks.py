@@ -318,7 +318,9 @@ def missed(costs: Mapping[str, Cost], tolerance: float) -> list[str]:
 
 def is_optimised() -> bool:
     """Return whether this Python was built with optimisation, as users have it."""
-    return "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    # Debian's own leave no trace of their profile but where they are installed.
+    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    return "--enable-optimizations" in arguments or "'--prefix=/usr'" in arguments
 
 
 def main() -> int:
