@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+import sysconfig
+
 import pytest
 
 from hypothesis import settings
@@ -19,6 +22,13 @@ settings.load_profile("quick")
 def pytest_report_header() -> str:
     """Say which package is tested: the installed one, or the checkout's."""
     return f"aura_context: {aura_context.__file__}"
+
+
+def pytest_sessionfinish() -> None:
+    """Fail if something that was imported has turned a free-threaded Python's GIL on."""
+    is_on = getattr(sys, "_is_gil_enabled", lambda: True)
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and is_on():
+        pytest.exit("the GIL is on at the end", pytest.ExitCode.TESTS_FAILED)
 
 
 @pytest.fixture(

@@ -55,6 +55,8 @@ class Pool:
     def __init__(self, executor: Executor, bare: Callable[..., Future[Any]]) -> None:
         self.executor = executor
         self.bare = bare
+        # The worker starts here, where nothing is bound that it could inherit.
+        assert self.look() == CLEAN
 
     def look(self) -> object:
         """Return what the worker sees when no job of ours runs."""
@@ -354,6 +356,7 @@ class TestAsyncS5DefaultExecutor:
         results: list[object] = []
         go = threading.Event()
         with ContextThreadPoolExecutor(1) as executor:
+            executor.submit(held).result()  # the worker starts, and inherits nothing
             with plan_context("p"):
                 future = executor.submit(go.wait)
                 future.add_done_callback(lambda _: results.append(held()))
