@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import shutil
 import sys
 
@@ -62,8 +63,12 @@ INSTALLED = {"PYTHONSAFEPATH": "1"}
 
 
 def install(session: nox.Session, *groups: str, pins: Iterable[str] = ()) -> None:
-    """Install the package as its users do, as a wheel, and these groups."""
-    session.install(".", *nox.project.dependency_groups(PYPROJECT, *groups), *pins)
+    """Install the package as its users do, as a wheel, and these groups.
+
+    Where PACKAGE names a wheel that is built already, it is that one.
+    """
+    package = os.environ.get("PACKAGE", ".")
+    session.install(package, *nox.project.dependency_groups(PYPROJECT, *groups), *pins)
 
 
 def run_tests(session: nox.Session, *args: str) -> None:
