@@ -87,8 +87,9 @@ def run_covered(session: nox.Session, *args: str) -> None:
 
 def tests(session: nox.Session) -> None:
     """Run the tests; `tests` on the Python that runs nox, `tests-3.12` on that one."""
+    python = session.python or f"{sys.version_info.major}.{sys.version_info.minor}"
     session.log(
-        f"{session.name}: install what the tests need (half a minute, in silence), "
+        f"Python {python}: install what the tests need (half a minute, in silence), "
         "then run them all (a minute)"
     )
     install(session, "tests")

@@ -25,7 +25,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_sessionfinish() -> None:
-    """Fail if something that was imported has turned a free-threaded Python's GIL on."""
+    """Fail if an import has turned the GIL of a free-threaded Python on."""
     is_on = getattr(sys, "_is_gil_enabled", lambda: True)
     if sysconfig.get_config_var("Py_GIL_DISABLED") and is_on():
         pytest.exit("the GIL is on at the end", pytest.ExitCode.TESTS_FAILED)

@@ -6,14 +6,17 @@ import asyncio
 import sqlite3
 import threading
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aura_context import NotBoundError, current_plan_name, plan_context
 
 from .examples import EXAMPLES, load, run
+
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def lines(name: str, *arguments: str | Path, **changes: str) -> list[str]:

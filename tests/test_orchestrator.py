@@ -6,7 +6,6 @@ import os
 import sys
 import tomllib
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -17,6 +16,7 @@ from .examples import EXAMPLES, load, run
 
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
     from typing import Self
 

@@ -61,7 +61,7 @@ def share_instances() -> None:
         for inner in SHARED:
             with outer, inner, outer:
                 assert current_plan_name.get() == outer.value
-                assert len(active_contexts()) == 3  # noqa: PLR2004 - the three of it
+                assert len(active_contexts()) == 3
             first, second = outer.__enter__(), inner.__enter__()
             first.__exit__(None, None, None)
             assert current_plan_name.get() == inner.value
