@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 
 from contextvars import Context, copy_context
-from typing import Any
 
 import pytest
 
@@ -50,12 +49,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return context.run(run, item=item, nextitem=nextitem)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Leave a page, or a class of tests, to one process, whatever `--dist` says."""
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - not always there
-
-    return LoadScopeScheduling(config, log)
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave a page, or a class of tests, to one process where xdist shares them out."""
+    if getattr(config.option, "dist", None) == "load":
+        config.option.dist = "loadscope"
 
 
 @pytest.hookimpl(trylast=True)

@@ -98,7 +98,7 @@ def tests(session: nox.Session) -> None:
 
 nox.session(tests)
 for version in PYTHONS:
-    nox.session(tests, name=f"tests-{version}", python=version)
+    nox.session(name=f"tests-{version}", python=version)(tests)
 
 
 @nox.session(python=PYTHONS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
 
@@ -35,7 +36,7 @@ def run(
     *arguments: str | Path,
     cwd: Path | None = None,
     stderr: int = subprocess.PIPE,
-    **changes: str,
+    changes: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program as a user does, with these settings; a warning is an error."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("AURA_")}
@@ -47,7 +48,7 @@ def run(
         stderr=stderr,
         encoding="utf-8",
         cwd=cwd,
-        env={**kept, **changes},
+        env={**kept, **(changes or {})},
         check=False,
         timeout=60,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def lines(name: str, *arguments: str | Path, **changes: str) -> list[str]:
     """Run a program that has nothing to complain of, and return its lines."""
-    done = run(EXAMPLES / f"{name}.py", *arguments, **changes)
+    done = run(EXAMPLES / f"{name}.py", *arguments, changes=changes)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 

@@ -70,7 +70,7 @@ class Outcome(NamedTuple):
 
 def run_plans(*arguments: str | Path, cwd: Path, **changes: str) -> Outcome:
     """Run the program as a user does."""
-    done = run(EXAMPLES / "orchestrator.py", *arguments, cwd=cwd, **changes)
+    done = run(EXAMPLES / "orchestrator.py", *arguments, cwd=cwd, changes=changes)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
