@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from contextlib import ExitStack
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -41,8 +43,12 @@ def client() -> Iterator[Any]:
             dashboard_address=":0",
             host="127.0.0.1",
         )
-    with cluster, DASK.Client(cluster) as client:
-        yield client
+    # The client resets a variable when it closes, so both are in one Context: the first
+    # and the last test that ask for it have others.
+    context, client = copy_context(), ExitStack()
+    with cluster:
+        yield context.run(client.enter_context, DASK.Client(cluster))
+        context.run(client.close)
     wait_for_the_end(before)
 
 
