@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from aura_context import PlanContext, VarContext
-from aura_context._stack import same
-from aura_context._variables import default
+from aura_context import PlanContext
+
+from ._named import is_bound, named
 
 
 if TYPE_CHECKING:
-    from contextvars import ContextVar
+    from ._named import Contexts
 
-
-Contexts: TypeAlias = Mapping[str, type[VarContext[Any]]]
 
 NOTHING = "-"
 """What stands where nothing is bound, but something has to stand."""
@@ -24,38 +21,22 @@ class Shown:
     """Which variables are shown, and under which names."""
 
     def __init__(self, contexts: Contexts | None, plan_name: str) -> None:
-        if contexts is None:  # an empty mapping shows nothing, not the plan
-            contexts = {plan_name: PlanContext}
-        # What a type promises is not yet so, here and below.
-        if not isinstance(contexts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            msg = f"contexts maps names to context classes, got {contexts!r}"
-            raise TypeError(msg)
-        self.variables: dict[str, tuple[ContextVar[Any], Any]] = {}
-        # Item by item, as that is how what dictConfig hands on resolves ext://...
-        for name in contexts:
-            cls = contexts[name]
-            if not (isinstance(name, str) and name):  # pyright: ignore[reportUnnecessaryIsInstance]
-                msg = f"contexts maps names to context classes, got the name {name!r}"
-                raise TypeError(msg)
-            if not (isinstance(cls, type) and issubclass(cls, VarContext)):  # pyright: ignore[reportUnnecessaryIsInstance]
-                msg = f"{name!r} must name a VarContext class, got {cls!r}"
-                raise TypeError(msg)
-            if not hasattr(cls, "var"):
-                msg = f"{name!r} names {cls.__qualname__}, which binds no variable"
-                raise TypeError(msg)
-            self.variables[name] = cls.var, default(cls.var)
+        # An empty mapping shows nothing, not the plan.
+        self.contexts = named(
+            {plan_name: PlanContext} if contexts is None else contexts
+        )
 
     def bound(self) -> dict[str, str | float]:
         """Return what is bound here, by name; what has its default is not."""
         return {
-            name: plain(value)
-            for name, (var, unbound) in self.variables.items()
-            if not same(value := var.get(), unbound)
+            name: plain(cls.var.get())
+            for name, cls in self.contexts.items()
+            if is_bound(cls)
         }
 
     def all(self) -> dict[str, str | float]:
         """Same as `bound`, with a dash for each variable that is not."""
-        return {**dict.fromkeys(self.variables, NOTHING), **self.bound()}
+        return {**dict.fromkeys(self.contexts, NOTHING), **self.bound()}
 
 
 def plain(value: Any) -> str | float:

@@ -14,7 +14,7 @@ from ._shown import Shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._shown import Contexts
+    from ._named import Contexts
 
 
 __all__ = ["ContextFilter", "install", "uninstall"]
@@ -95,7 +95,7 @@ def install(contexts: Contexts | None = None) -> None:
     """
     shown = _shown(contexts)
     if _Factory.installed is not None:
-        shown.variables = {**_Factory.installed.shown.variables, **shown.variables}
+        shown.contexts = {**_Factory.installed.shown.contexts, **shown.contexts}
     uninstall()
     _Factory.installed = _Factory(logging.getLogRecordFactory(), shown)
     logging.setLogRecordFactory(_Factory.installed)
@@ -135,7 +135,7 @@ class _Factory:
 def _shown(contexts: Contexts | None) -> Shown:
     """Return what to show, if the names are free."""
     shown = Shown(contexts, "aura_plan_name")
-    if taken := sorted(_TAKEN.intersection(shown.variables)):
+    if taken := sorted(_TAKEN.intersection(shown.contexts)):
         msg = f"a LogRecord has {', '.join(taken)} itself: choose another name"
         raise ValueError(msg)
     return shown

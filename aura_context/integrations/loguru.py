@@ -10,7 +10,7 @@ from ._shown import Shown
 if TYPE_CHECKING:
     from loguru import Record
 
-    from ._shown import Contexts
+    from ._named import Contexts
 
 
 __all__ = ["ContextPatcher"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadWriteLogRecord
     from opentelemetry.sdk.trace import Span
 
-    from ._shown import Contexts
+    from ._named import Contexts
 
 
 __all__ = ["ContextLogRecordProcessor", "ContextSpanProcessor"]
