@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from aura_context import VarContext
+from aura_context import PlanContext, VarContext
 from aura_context._stack import same
 from aura_context._variables import default
 
@@ -65,5 +65,9 @@ def is_bound(cls: type[VarContext[Any]]) -> bool:
 
 
 def described(given: object) -> str:
-    """Return what was given, for an error that must show no value (rule N6)."""
-    return repr(given) if isinstance(given, type) else f"a {type(given).__qualname__}"
+    """Return what was given, for an error: no value but a plan's name (rule N6)."""
+    if isinstance(given, type | PlanContext):
+        return repr(given)
+    if isinstance(given, VarContext):
+        return f"{type(given).__qualname__}(...)"  # pyright: ignore[reportUnknownArgumentType] - of any value
+    return f"an object of type {type(given).__qualname__}"
