@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aura_context import PlanContext
+from aura_context._text import is_readable
 
 from ._named import is_bound, named
 
@@ -43,13 +44,23 @@ def plain(value: Any) -> str | float:
     """Return the value as a number or a line of text.
 
     So nothing that changes later or does not pickle gets into a record, and nothing
-    that was bound raw (a line break in it, say) forges one.
+    that was bound raw (a line break in it, say) forges one. Text that a plan's name
+    could be (rule N1) stands as it is, any other as its ``repr``.
     """
-    if type(value) in {bool, float, int}:
-        number: float = value
-        return number
     try:
         text = str(value)
     except Exception as error:  # noqa: BLE001 - who logs must not suffer for it
-        text = f"<{type(value).__qualname__}: {type(error).__qualname__} in its str()>"
-    return text if text.isprintable() else repr(text)
+        if type(value) is int:  # of more digits than Python writes
+            return f"<int of {value.bit_length()} bits>"
+        return f"<{type(value).__qualname__}: {type(error).__qualname__} in its str()>"
+    if type(value) in {bool, float, int}:
+        number: float = value
+        return number
+    return text if is_readable(text) else repr(text)
+
+
+def of_64_bits(value: str | float) -> str | float:
+    """Return the value, as text if it is an int that JSON or OTLP may not hold."""
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return str(value)
+    return value

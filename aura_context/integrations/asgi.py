@@ -45,8 +45,6 @@ class ContextMiddleware:
         >>> bound = ContextMiddleware(app, resolve)
         >>> asyncio.run(bound({"type": "http", "path": "/nightly"}, None, None))
         nightly
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(

@@ -74,8 +74,6 @@ def install(app: Celery, contexts: Contexts | None = None) -> None:
         ...     work.delay().get()
         'nightly'
         >>> uninstall(app)
-
-    .. versionadded:: 0.1.0
     """
     chosen = sendable({"plan_name": PlanContext} if contexts is None else contexts)
     app = _itself(app)

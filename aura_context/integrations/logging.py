@@ -54,8 +54,6 @@ class ContextFilter(logging.Filter):
         ...     log.warning("running late")
         nightly | running late
         >>> log.removeHandler(handler)
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, contexts: Contexts | None = None) -> None:
@@ -90,8 +88,6 @@ def install(contexts: Contexts | None = None) -> None:
         ...     logging.makeLogRecord({}).aura_plan_name
         'nightly'
         >>> uninstall()
-
-    .. versionadded:: 0.1.0
     """
     shown = _shown(contexts)
     if _Factory.installed is not None:
@@ -106,8 +102,6 @@ def uninstall() -> None:
 
     A record factory that was set in the meantime stays. Where it calls ours, ours
     from now on does nothing but call the one before.
-
-    .. versionadded:: 0.1.0
     """
     _Factory.installed = None
     factory: Any = logging.getLogRecordFactory()

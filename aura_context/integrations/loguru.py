@@ -37,8 +37,6 @@ class ContextPatcher:
         ...     ContextPatcher()(record)
         >>> record
         {'extra': {'plan_name': 'nightly'}}
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, contexts: Contexts | None = None) -> None:
