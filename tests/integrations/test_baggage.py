@@ -527,7 +527,6 @@ class TestI6Headers:
                 )
             ],
         ],
-        ids=repr,
     )
     def test_what_is_none(self, headers: Any, match: str) -> None:
         before = str(headers)
