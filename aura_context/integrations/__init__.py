@@ -2,5 +2,7 @@
 
 from __future__ import annotations
 
+from ._resolved import Resolved
 
-__all__: list[str] = []
+
+__all__ = ["Resolved"]

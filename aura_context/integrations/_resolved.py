@@ -6,8 +6,11 @@ from typing import Any, TypeAlias
 
 from aura_context import Snapshot, VarContext
 
+from ._named import described
+
 
 Resolved: TypeAlias = VarContext[Any] | Snapshot | None
+"""What a middleware's `resolve` returns: what to bind, or None for nothing."""
 
 
 def checked(resolved: object) -> VarContext[Any] | Snapshot:
@@ -22,6 +25,6 @@ def checked(resolved: object) -> VarContext[Any] | Snapshot:
         return resolved  # pyright: ignore[reportUnknownVariableType] - of any value
     msg = (
         "resolve must return a context, such as plan_context('nightly'), a Snapshot, "
-        f"or None for nothing; got {resolved!r} of type {type(resolved).__qualname__}"
+        f"or None for nothing; got {described(resolved)}"
     )
     raise TypeError(msg)

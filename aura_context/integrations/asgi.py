@@ -16,7 +16,7 @@ __all__ = ["ContextMiddleware"]
 _Scope: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_App: TypeAlias = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+_App: TypeAlias = Callable[[_Scope, _Receive, _Send], Awaitable[Any]]
 
 
 class ContextMiddleware:
@@ -45,8 +45,6 @@ class ContextMiddleware:
         >>> bound = ContextMiddleware(app, resolve)
         >>> asyncio.run(bound({"type": "http", "path": "/nightly"}, None, None))
         nightly
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(
@@ -55,14 +53,17 @@ class ContextMiddleware:
         self._app = app
         self._resolve = resolve
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Serve a request or websocket, bound to what was resolved."""
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> Any:
+        """Serve a request or websocket, bound to what was resolved.
+
+        Returns:
+            What the application returns, as some servers act on it.
+        """
         if scope["type"] not in {"http", "websocket"}:
-            await self._app(scope, receive, send)
-            return
+            return await self._app(scope, receive, send)
         async with Snapshot():
             resolved = self._resolve(scope)
             if isawaitable(resolved):
                 resolved = await resolved
             async with checked(resolved):
-                await self._app(scope, receive, send)
+                return await self._app(scope, receive, send)

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import re
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from email.header import Header
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from urllib.parse import quote, unquote
 
 from aura_context import Snapshot, VarContext
-from aura_context._stack import same
-from aura_context._variables import default
+
+from ._named import described, is_bound
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from ._named import Contexts
 
 
 __all__ = ["extract", "inject"]
+
+
+class _Headers(Protocol):
+    """What every library's headers can do, mappings or not."""
+
+    def items(self) -> Iterable[tuple[Any, Any]]: ...
+
+
+class _MutableHeaders(_Headers, Protocol):
+    def __setitem__(self, name: str, value: str, /) -> None: ...
+
+    def __delitem__(self, name: str, /) -> None: ...
+
+
+_Pairs: TypeAlias = Iterable[tuple[str | bytes, str | bytes]]
 
 
 # At least what the specification asks for, and just what OpenTelemetry enforces.
@@ -36,20 +53,21 @@ _MEMBER: Final = re.compile(
 )
 
 
-def inject(
-    headers: MutableMapping[str, str], contexts: Mapping[str, type[VarContext[Any]]]
-) -> None:
+def inject(headers: _MutableHeaders, contexts: Contexts) -> None:
     """Write what is bound here into the ``baggage`` header of a request to send.
 
     Members of other names stay, with their properties. One of a name that is given
-    is replaced, or removed where the variable has its default.
+    is replaced, or removed where the variable has its default. Several headers of
+    that name become one.
 
     Args:
-        headers: Headers, named in any case. On an error they are left alone.
+        headers: A dict, or the headers of any library, as long as they can be changed;
+            named in any case. On an error they are left alone.
         contexts: The context class to write for each name.
 
     Raises:
-        TypeError: If a value is not a str, or a class binds nothing or is not carried.
+        TypeError: If these are no headers, or none that can be changed; if a value is
+            not a str; or if a class binds nothing or is not carried.
         ValueError: If a name is not a token (:rfc:`7230`), a value has no UTF-8, or
             it does not fit: 180 members, 4096 bytes each, 8192 bytes in all.
 
@@ -60,48 +78,47 @@ def inject(
         ...     inject(headers, {"plan_name": PlanContext})
         >>> headers
         {'baggage': 'user=alice,plan_name=daily%20sales'}
-
-    .. versionadded:: 0.1.0
     """
     _check(contexts)
+    found = _found(_writable(headers), str)
     written = [
-        _member(name, value)
-        for name, cls in contexts.items()
-        if not same(value := cls.current(), default(cls.var))
+        _member(name, cls.var.get()) for name, cls in contexts.items() if is_bound(cls)
     ]
     kept = [
         member
-        for member in _members(_joined(headers))
+        for _, line in found
+        for member in _members(line)
         if member.partition("=")[0].rstrip(" \t") not in contexts
     ]
     header = ",".join(kept + written)
     if written:  # else it can only have become shorter
         _fit("members of baggage", len(kept + written), _MEMBERS)
         _fit("bytes of baggage", _size(header), _BYTES)
-    present = [name for name in headers if name.lower() == "baggage"]
-    for name in present:
-        headers.pop(name, None)
+    for name, _ in found:
+        # Where case or number do not count, the first has taken the others along.
+        with suppress(KeyError):
+            del headers[name]
     if header:
-        headers[present[0] if present else "baggage"] = header
+        headers[found[0][0] if found else "baggage"] = header
 
 
-def extract(
-    headers: Mapping[str, str], accept: Mapping[str, type[VarContext[Any]]]
-) -> Snapshot:
+def extract(headers: _Headers | _Pairs, accept: Contexts) -> Snapshot:
     """Read the ``baggage`` header of a request, which anyone may have sent.
 
-    No header is an error. Members that are malformed, not accepted, longer than 4096
-    bytes or refused by their class are dropped, and so are those after the 180th; of
-    a header beyond 8192 bytes nothing is read. Of equal names the last that is left
-    counts. Properties are ignored.
+    Nothing in the header is an error. Members that are malformed, not accepted, longer
+    than 4096 bytes or refused by their class are dropped, and so are those after the
+    180th; of a header beyond 8192 bytes nothing is read. Of equal names the last that
+    is left counts. Properties are ignored.
 
     Args:
-        headers: Headers, named in any case.
+        headers: A dict, the headers of any library, or an iterable of pairs such as
+            an ASGI scope's ``headers``, gRPC's metadata or Kafka's headers. Names, in
+            any case, and values are text or bytes in Latin-1.
         accept: The context class to read for each name. What to believe is yours to
             say, so there is no default.
 
     Raises:
-        TypeError: If a class binds nothing or is not carried.
+        TypeError: If these are no headers, or a class binds nothing or is not carried.
         ValueError: If a name is not a token (:rfc:`7230`).
 
     Example:
@@ -109,11 +126,10 @@ def extract(
         >>> headers = {"Baggage": "user=alice, plan_name=daily%20sales; ttl=60"}
         >>> extract(headers, accept={"plan_name": PlanContext})
         Snapshot({PlanContext: 'daily sales'})
-
-    .. versionadded:: 0.1.0
     """
     _check(accept)
-    header = _joined(headers)
+    # A header may come in several lines: RFC 7230, section 3.2.2.
+    header = ",".join(line for _, line in _found(headers, str | bytes))
     members = _members(header) if _size(header) <= _BYTES else []
     contexts: dict[object, VarContext[Any]] = {}
     for member in members[:_MEMBERS]:
@@ -125,7 +141,7 @@ def extract(
     return Snapshot(*contexts.values())
 
 
-def _check(contexts: Mapping[str, type[VarContext[Any]]]) -> None:
+def _check(contexts: Contexts) -> None:
     for name, cls in contexts.items():
         # What a type promises is not yet so.
         if not (isinstance(name, str) and re.fullmatch(_KEY, name)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -133,15 +149,103 @@ def _check(contexts: Mapping[str, type[VarContext[Any]]]) -> None:
             raise ValueError(msg)
         binds = isinstance(cls, type) and issubclass(cls, VarContext)  # pyright: ignore[reportUnnecessaryIsInstance]
         if not (binds and hasattr(cls, "var") and cls.carried):
-            msg = f"baggage takes context classes that are carried, got {cls!r}"
+            msg = (
+                f"baggage takes context classes that are carried, got {described(cls)}"
+            )
             raise TypeError(msg)
+
+
+def _writable(headers: _MutableHeaders) -> _MutableHeaders:
+    kind: Any = type(headers)
+    methods = ("items", "__setitem__", "__delitem__")
+    if not all(hasattr(kind, method) for method in methods):
+        msg = (
+            "inject writes into headers that can be changed, such as a dict or those "
+            f"of a request to send; got {described(headers)}"
+        )
+        raise TypeError(msg)
+    return headers
+
+
+def _found(headers: object, text: Any) -> list[tuple[str, str]]:
+    """Return the name and the value of each header called baggage.
+
+    Raises:
+        TypeError: If these are no headers, or are not of this kind of text.
+    """
+    found: list[tuple[str, str]] = []
+    for pair in _pairs(headers):
+        if not _is_pair(pair):
+            raise _no_headers(headers)
+        name: Any
+        name, value = pair
+        if not isinstance(name, text):
+            raise _no_headers(headers, f" with {described(name)} as a name")
+        name = _decoded(name)
+        if isinstance(value, Header):  # what email makes of bytes that are not ASCII
+            value = str(value)
+        if name.lower() == "baggage":
+            if not isinstance(value, text):
+                raise _no_headers(headers, f" with {described(value)} as baggage")
+            found.append((name, _decoded(value)))
+        elif not isinstance(value, str | bytes):
+            _refuse_request(name)
+    return found
+
+
+def _is_pair(pair: object) -> bool:
+    sized: Any = pair
+    return isinstance(pair, tuple | list) and len(sized) == 2  # noqa: PLR2004
+
+
+def _pairs(headers: Any) -> Iterable[Any]:
+    given: Any = headers
+    if isinstance(headers, Mapping | str | bytes) or not isinstance(headers, Iterable):
+        if not hasattr(given, "items"):
+            raise _no_headers(given)
+    else:
+        listed: list[Any] = [*headers]
+        # Those of email iterate over names, of werkzeug and grpc.aio over pairs.
+        if not (listed and isinstance(listed[0], str) and hasattr(given, "items")):
+            return listed
+    items: Iterable[Any] = given.items()
+    return items
+
+
+def _decoded(text: Any) -> str:
+    decoded: str = text.decode("latin-1") if isinstance(text, bytes) else text
+    return decoded
+
+
+def _no_headers(given: object, detail: str = "") -> TypeError:
+    return TypeError(
+        "baggage is in headers: a mapping from name to value, both text, or for "
+        f"extract an iterable of pairs, text or bytes; got {described(given)}{detail}"
+    )
+
+
+def _refuse_request(name: str) -> None:
+    """Raise if only a whole request has something of this name that is no text."""
+    if name.startswith("wsgi."):
+        msg = (
+            "baggage is in headers, got an environ: "
+            "pass {'baggage': environ.get('HTTP_BAGGAGE', '')}"
+        )
+        raise TypeError(msg)
+    if name == "headers":
+        msg = "baggage is in headers, got an ASGI scope: pass scope['headers']"
+        raise TypeError(msg)
 
 
 def _member(name: str, value: object) -> str:
     if not isinstance(value, str):
-        msg = f"{name}: baggage takes text, got {value!r} of {type(value).__qualname__}"
+        msg = f"{name}: baggage takes text, got {described(value)}"
         raise TypeError(msg)
-    member = f"{name}={quote(value, safe='')}"
+    try:
+        member = f"{name}={quote(value, safe='')}"
+    except UnicodeEncodeError:  # which quotes the value (rule N6)
+        msg = f"{name}: baggage takes text in UTF-8, which has no lone surrogates"
+        raise ValueError(msg) from None
     _fit(f"bytes of baggage for {name}", len(member), _MEMBER_BYTES)
     return member
 
@@ -150,11 +254,6 @@ def _fit(what: str, given: int, limit: int) -> None:
     if given > limit:
         msg = f"{given} {what} do not fit: the limit is {limit}"
         raise ValueError(msg)
-
-
-def _joined(headers: Mapping[str, str]) -> str:
-    # A header may come in several lines: RFC 7230, section 3.2.2.
-    return ",".join(text for name, text in headers.items() if name.lower() == "baggage")
 
 
 def _members(header: str) -> list[str]:

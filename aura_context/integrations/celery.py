@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from typing import TYPE_CHECKING, Any, Final, cast
-
-from celery import signals
+from celery import current_task, signals
 from celery.local import Proxy
 
 from aura_context import PlanContext, Snapshot
-from aura_context._stack import same
-from aura_context._variables import default
 
-from ._shown import Shown
+from ._named import sendable
+from .messages import dump, load
 
 
 if TYPE_CHECKING:
     from celery import Celery
 
-    from aura_context import VarContext
-
-    from ._shown import Contexts
+    from ._named import Contexts
 
 
 __all__ = ["install", "uninstall"]
 
-_log = logging.getLogger(__name__)
-
 # One header of text, because that is what any serializer and any broker can carry.
 _HEADER: Final = "aura_context"
 
-# What a run of a task has open, kept on its request: two runs never share one.
-_BLOCK: Final = "_aura_context_block"
+# Kept on the application, so that it lives no longer than that.
+_CARRIER: Final = "_aura_context_carrier"
 
-_PLAIN: Final = (str, int, float, type(None))
+# Kept on the request of a run: two runs never share one.
+_RUN: Final = "_aura_context_run"
+
+# The header of a message that brings nothing.
+_CLEAN: Final = "{}"
 
 
 def install(app: Celery, contexts: Contexts | None = None) -> None:
@@ -44,8 +41,11 @@ def install(app: Celery, contexts: Contexts | None = None) -> None:
     Call it where the app is made, as the workers need it too. In a worker, values are
     bound from Celery's ``task_prerun`` to its ``task_postrun``: around the task, its
     callbacks, and the steps of a chain that follow it. Inside, every context that was
-    not sent has its default, whatever the worker was started under. A retry keeps what
-    its task was published with. A message that brings nothing runs clean.
+    not sent has its default, whatever the worker was started under. A message that
+    brings nothing runs clean.
+
+    What is bound at the call goes along, also where a task hands on the headers of its
+    own message. Only a retry keeps what its task was first published with.
 
     Installing again replaces the mapping.
 
@@ -53,10 +53,8 @@ def install(app: Celery, contexts: Contexts | None = None) -> None:
         app: The Celery application. Others in this process are left alone.
         contexts: What to send and what to accept: a mapping from name to context
             class. Without it that is the plan, as ``plan_name``, and nothing else.
-            Values travel as JSON and have to be text, numbers, booleans or None;
-            publishing any other is a `TypeError` in the caller. The worker gives
-            them to the class, and drops what the class refuses, with a warning in the
-            log.
+            `messages.dump` writes the values, and raises in the caller what it
+            raises; in the worker `messages.load` reads them.
 
     Raises:
         TypeError: If the mapping has something else in it, or a class that is not
@@ -76,15 +74,14 @@ def install(app: Celery, contexts: Contexts | None = None) -> None:
         ...     work.delay().get()
         'nightly'
         >>> uninstall(app)
-
-    .. versionadded:: 0.1.0
     """
-    chosen = _checked(contexts)
+    chosen = sendable({"plan_name": PlanContext} if contexts is None else contexts)
     app = _itself(app)
-    if app in _installed:
-        _installed[app].contexts = chosen
+    if carrier := _carrier(app):
+        carrier.contexts = chosen
         return
-    _installed[app] = carrier = _Carrier(app, chosen)
+    carrier = _Carrier(app, chosen)
+    setattr(app, _CARRIER, carrier)
     # Not before_task_publish, the signal: it knows of no app, and what its receiver
     # raises is logged while the message leaves without its plan.
     app.send_task = carrier.send_task  # type: ignore[method-assign]  # of this app alone
@@ -94,15 +91,22 @@ def install(app: Celery, contexts: Contexts | None = None) -> None:
 
 
 def uninstall(app: Celery) -> None:
-    """Undo `install`, however often that was called; do nothing if it never was.
-
-    .. versionadded:: 0.1.0
-    """
+    """Undo `install`, however often that was called; do nothing if it never was."""
     app = _itself(app)
-    carrier = _installed.pop(app, None)
+    carrier = _carrier(app)
+    if carrier is None:
+        return
+    delattr(app, _CARRIER)
     # Where somebody has wrapped ours since, it stays and hands everything on.
-    if carrier and app.send_task == carrier.send_task:
+    if app.send_task == carrier.send_task:
         app.send_task = carrier.inner  # type: ignore[method-assign]  # likewise
+
+
+class _Run(NamedTuple):
+    """A run of a task: the header that it came with, and the block around it."""
+
+    header: Any
+    block: Snapshot
 
 
 class _Carrier:
@@ -114,102 +118,69 @@ class _Carrier:
         self.inner: Any = app.send_task
 
     def send_task(self, *args: Any, **options: Any) -> Any:
-        """Publish, with the header; a retry brings that of its first message."""
-        headers: dict[str, Any] = options.get("headers") or {}
-        if _HEADER not in headers and _installed.get(self.app) is self:
-            options["headers"] = {**headers, _HEADER: self.written()}
+        """Publish with the header, in place of any that the caller has handed on."""
+        if _carrier(self.app) is self:
+            running: Any = current_task  # a proxy, of None where no task runs
+            header = running and _header_of_first(
+                running.request, options.get("task_id"), options.get("retries", 0)
+            )
+            if not header:
+                header = dump(self.contexts)
+            options["headers"] = {**(options.get("headers") or {}), _HEADER: header}
         return self.inner(*args, **options)
 
-    def written(self) -> str:
-        """Return what is bound here, as text."""
-        values: dict[str, Any] = {}
-        for name, cls in self.contexts.items():
-            value = cls.current()
-            if same(value, default(cls.var)):
-                continue
-            if not isinstance(value, _PLAIN):
-                msg = (
-                    f"{name}: Celery takes text, numbers, booleans and None along, "
-                    f"got {value!r} of {type(value).__qualname__}"
-                )
-                raise TypeError(msg)
-            values[name] = value
-        return json.dumps(values, allow_nan=False)
-
-    def read(self, text: str) -> list[VarContext[Any]]:
-        """Return the contexts that a header names, as far as they can be made."""
-        try:
-            values = dict(json.loads(text))
-        except (TypeError, ValueError, RecursionError) as error:
-            _log.warning("a message's %s header is dropped: %.200r", _HEADER, error)
-            return []
-        contexts: list[VarContext[Any]] = []
-        for name, cls in self.contexts.items():
-            if name not in values:
-                continue
-            try:
-                contexts.append(_made(cls, values[name]))
-            except Exception as error:  # noqa: BLE001 - however a class refuses
-                _log.warning("a message's %s is dropped: %.200r", name, error)
-        return contexts
-
-    def block(self, request: Any) -> Snapshot:
-        """Return what to bind for a run, and note it for the run's retries."""
+    def header(self, request: Any) -> Any:
+        """Return the header that a run came with."""
+        delivery: dict[str, Any] = request.delivery_info or {}
+        if delivery.get("is_eager"):  # not request.is_eager, which a message can set
+            return dump(self.contexts)
         headers: dict[str, Any] = request.headers or {}
-        text = headers.get(_HEADER)
-        if text is None:  # never published, or by somebody else
-            text = self.written() if request.is_eager else "{}"
-        request.headers = {**headers, _HEADER: text}
-        return Snapshot(*self.read(text))
+        return headers.get(_HEADER) or _CLEAN
 
 
-_installed: dict[Celery, _Carrier] = {}
+def _header_of_first(running: Any, task_id: object, retries: int) -> Any:
+    """Return the running task's header if it is this that retries it, or None.
+
+    That is how Celery publishes a retry: from within, under the same id. So does
+    `Task.replace`, but that counts no retry.
+    """
+    run: object = getattr(running, _RUN, None)
+    # A message can set any attribute of a request.
+    if isinstance(run, _Run) and running.id == task_id and retries > running.retries:
+        return run.header
+    return None
 
 
 def _begin(task: Any, **_signal: Any) -> None:
     """Bind what came with the message, and nothing else."""
-    carrier = _installed.get(task.app)
+    carrier = _carrier(task.app)
     if carrier is None:
         return
-    block = Snapshot()
+    request = task.request
+    if not isinstance(request.headers, Mapping):
+        request.headers = None  # which is Celery's own word for no headers
+    header, block = _CLEAN, Snapshot()
     try:
-        block = carrier.block(task.request)
+        header = carrier.header(request)
+        block = load(header, carrier.contexts)
     finally:  # Celery logs what a receiver raises, and runs the task
-        setattr(task.request, _BLOCK, block.__enter__())
+        setattr(request, _RUN, _Run(header, block.__enter__()))
 
 
 def _end(task: Any, **_signal: Any) -> None:
     """Leave what was bound, in the thread and Context that bound it."""
     attributes = cast("dict[str, Any]", vars(task.request))
-    block = attributes.pop(_BLOCK, None)
-    if block is not None:
-        block.__exit__(None, None, None)
+    run = attributes.pop(_RUN, None)
+    if isinstance(run, _Run):
+        run.block.__exit__(None, None, None)
+
+
+def _carrier(app: Any) -> _Carrier | None:
+    """Return what `install` has put on the app."""
+    return getattr(app, _CARRIER, None)
 
 
 def _itself(app: Any) -> Any:
     """Return the app that a proxy such as `celery.current_app` stands for."""
     proxy: Any = app
     return proxy._get_current_object() if isinstance(app, Proxy) else app  # noqa: SLF001 - there is no other way
-
-
-def _checked(contexts: Contexts | None) -> Contexts:
-    variables = Shown(
-        contexts, "plan_name"
-    ).variables  # refuses what is no such mapping
-    chosen = {"plan_name": PlanContext} if contexts is None else dict(contexts)
-    for name, cls in chosen.items():
-        if not cls.carried:
-            msg = f"{name!r} names {cls.__qualname__}, which has carried = False"
-            raise TypeError(msg)
-    if len({var for var, _ in variables.values()}) < len(chosen):
-        msg = f"each variable goes by one name, got {chosen!r}"
-        raise ValueError(msg)
-    return chosen
-
-
-def _made(cls: type[VarContext[Any]], value: Any) -> VarContext[Any]:
-    """Return the context for a value that anyone may have sent."""
-    if not isinstance(value, _PLAIN):
-        msg = f"must be text, a number, a boolean or None, got {value!r}"
-        raise TypeError(msg)
-    return cls(value)

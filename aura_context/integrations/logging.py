@@ -14,7 +14,7 @@ from ._shown import Shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._shown import Contexts
+    from ._named import Contexts
 
 
 __all__ = ["ContextFilter", "install", "uninstall"]
@@ -54,8 +54,6 @@ class ContextFilter(logging.Filter):
         ...     log.warning("running late")
         nightly | running late
         >>> log.removeHandler(handler)
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, contexts: Contexts | None = None) -> None:
@@ -90,12 +88,10 @@ def install(contexts: Contexts | None = None) -> None:
         ...     logging.makeLogRecord({}).aura_plan_name
         'nightly'
         >>> uninstall()
-
-    .. versionadded:: 0.1.0
     """
     shown = _shown(contexts)
     if _Factory.installed is not None:
-        shown.variables = {**_Factory.installed.shown.variables, **shown.variables}
+        shown.contexts = {**_Factory.installed.shown.contexts, **shown.contexts}
     uninstall()
     _Factory.installed = _Factory(logging.getLogRecordFactory(), shown)
     logging.setLogRecordFactory(_Factory.installed)
@@ -106,8 +102,6 @@ def uninstall() -> None:
 
     A record factory that was set in the meantime stays. Where it calls ours, ours
     from now on does nothing but call the one before.
-
-    .. versionadded:: 0.1.0
     """
     _Factory.installed = None
     factory: Any = logging.getLogRecordFactory()
@@ -135,7 +129,7 @@ class _Factory:
 def _shown(contexts: Contexts | None) -> Shown:
     """Return what to show, if the names are free."""
     shown = Shown(contexts, "aura_plan_name")
-    if taken := sorted(_TAKEN.intersection(shown.variables)):
+    if taken := sorted(_TAKEN.intersection(shown.contexts)):
         msg = f"a LogRecord has {', '.join(taken)} itself: choose another name"
         raise ValueError(msg)
     return shown

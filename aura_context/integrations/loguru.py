@@ -10,7 +10,7 @@ from ._shown import Shown
 if TYPE_CHECKING:
     from loguru import Record
 
-    from ._shown import Contexts
+    from ._named import Contexts
 
 
 __all__ = ["ContextPatcher"]
@@ -37,8 +37,6 @@ class ContextPatcher:
         ...     ContextPatcher()(record)
         >>> record
         {'extra': {'plan_name': 'nightly'}}
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, contexts: Contexts | None = None) -> None:

@@ -8,18 +8,18 @@ from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import SpanProcessor
 from typing_extensions import override
 
-from ._shown import Shown
+from ._shown import Shown, of_64_bits
 
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
     from typing import Any
 
     from opentelemetry.context import Context
     from opentelemetry.sdk._logs import ReadWriteLogRecord
     from opentelemetry.sdk.trace import Span
 
-    from ._shown import Contexts
+    from ._named import Contexts
 
 
 __all__ = ["ContextLogRecordProcessor", "ContextSpanProcessor"]
@@ -28,8 +28,9 @@ __all__ = ["ContextLogRecordProcessor", "ContextSpanProcessor"]
 class ContextSpanProcessor(SpanProcessor):
     """Gives each span what is bound where it starts.
 
-    A child is a span like any other. What the span has already under that name stays:
-    the application's own value wins. Where nothing is bound, nothing is added.
+    A child is a span like any other. What the span has already stays: the
+    application's own value wins, and nothing is added to a span that is full. Where
+    nothing is bound, nothing is added. An int beyond 64 bits becomes text.
 
     Args:
         contexts: What to show: a mapping from the attribute's name to the context
@@ -49,8 +50,6 @@ class ContextSpanProcessor(SpanProcessor):
         >>> dict(span.attributes)
         {'aura.plan_name': 'nightly'}
         >>> provider.shutdown()
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, contexts: Contexts | None = None) -> None:
@@ -59,10 +58,11 @@ class ContextSpanProcessor(SpanProcessor):
     @override
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Add to the span; OpenTelemetry calls this in the thread that starts it."""
-        own = span.attributes or {}
+        # The public property hides how many there may be.
+        own = cast("Mapping[str, Any]", span._attributes or {})  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - there is no other way
         for name, value in self._shown.bound().items():
-            if name not in own:
-                span.set_attribute(name, value)
+            if _has_room(own, name):
+                span.set_attribute(name, of_64_bits(value))
 
     @override
     def force_flush(self, timeout_millis: int = 30000) -> bool:
@@ -76,8 +76,6 @@ class ContextLogRecordProcessor(LogRecordProcessor):
 
     Add it to the ``LoggerProvider`` before the processor that exports: they are
     called in that order.
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, contexts: Contexts | None = None) -> None:
@@ -89,7 +87,8 @@ class ContextLogRecordProcessor(LogRecordProcessor):
         # The SDK has replaced what the application gave by a mapping of its own.
         own = cast("MutableMapping[str, Any]", log_record.log_record.attributes)
         for name, value in self._shown.bound().items():
-            own.setdefault(name, value)
+            if _has_room(own, name):
+                own[name] = of_64_bits(value)
 
     @override
     def shutdown(self) -> None:
@@ -99,3 +98,12 @@ class ContextLogRecordProcessor(LogRecordProcessor):
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Say that all is done, as nothing is held."""
         return True
+
+
+def _has_room(own: Mapping[str, Any], name: str) -> bool:
+    """Return whether the name is free, and adding it drops nothing.
+
+    The SDK's mapping drops the oldest attribute where it is full.
+    """
+    limit: int | None = getattr(own, "maxlen", None)
+    return name not in own and (limit is None or len(own) < limit)

@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
 
-__all__ = ["pytest_fixture_setup", "pytest_runtest_call", "pytest_runtest_protocol"]
+__all__ = [
+    "pytest_configure",
+    "pytest_fixture_setup",
+    "pytest_runtest_call",
+    "pytest_runtest_makereport",
+    "pytest_runtest_protocol",
+]
 
 
 class _State:
@@ -78,21 +84,29 @@ class _State:
                 cls.var.set(self._before(cls))
         return words
 
-    def check(self, who: str) -> None:
+    def check(self, who: str, found: list[str]) -> None:
         """Fail, and put all back, if anything was left."""
         if left := self.put_back():
-            pytest.fail(f"{who} left {left}", pytrace=False)
+            found.append(f"{who} left {left}")
+            pytest.fail(found[-1], pytrace=False)
 
     @contextmanager
-    def checked(self, who: str) -> Generator[None]:
-        """Check after the block; add to its exception, if it has one."""
+    def noted(self, who: str, found: list[str]) -> Generator[None]:
+        """Put back what was left if the block raises, and add that to the exception."""
         try:
             yield
         except BaseException as error:
             if left := self.put_back():
-                error.add_note(f"{who} left {left}")
+                found.append(f"{who} left {left}")
+                error.add_note(found[-1])
             raise
-        self.check(who)
+
+    @contextmanager
+    def checked(self, who: str, found: list[str]) -> Generator[None]:
+        """Check after the block, whether it raises or not."""
+        with self.noted(who, found):
+            yield
+        self.check(who, found)
 
     def accept(self, inner: _State) -> None:
         """Expect what a fixture has bound since: it is that fixture's to put back."""
@@ -143,10 +157,28 @@ def _changed(cls: type[VarContext[Any]], now: object) -> str:
     return f"{cls.var.name} changed to {now!r}, as by PlanContext({now!r})"
 
 
-_watched: Final[list[_State]] = []
-"""From before whatever runs now, outermost first: the fixtures that are being set up,
-one requested by the other, and the test.
-"""
+class _Session:
+    """What belongs to one run of pytest: a test may run another inside."""
+
+    def __init__(self) -> None:
+        self.watched: list[_State] = []
+        """From before whatever runs now, outermost first: the fixtures that are being
+        set up, one requested by the other, and the test.
+        """
+        self.found: list[str] = []
+        """What was left in this phase of a test; its report takes it."""
+
+
+_SESSION: Final = pytest.StashKey[_Session]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show `ForeignExitWarning`, unless the configuration says something else."""
+    config.stash[_SESSION] = _Session()
+    # The first, because later filters win.
+    config.getini("filterwarnings").insert(
+        0, "default::aura_context.ForeignExitWarning"
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -157,16 +189,33 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have a phase that left something fail, also if it skips or fails as expected."""
+    report = yield
+    found = item.config.stash[_SESSION].found
+    if found and not report.failed:
+        report.outcome = "failed"
+        report.longrepr = "\n".join(found)
+        vars(report).pop("wasxfail", None)
+    found.clear()
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail the test if it leaves a block open or a variable changed."""
+    session = item.config.stash[_SESSION]
     who = f"test {item.name!r}"
     state = _State()
-    _watched.append(state)
+    session.watched.append(state)
+    check = partial(_checked_within, who=who, found=session.found)
     try:
-        with state.checked(who), _replaced(item, "obj", who):
+        with state.checked(who, session.found), _replaced(item, "obj", check):
             return (yield)
     finally:
-        _watched.remove(state)
+        session.watched.remove(state)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -178,23 +227,28 @@ def pytest_fixture_setup(
     While it waits at its ``yield``, only one of function scope may hold something: all
     others would do so for tests that never asked for them.
     """
-    who = f"fixture {fixturedef.argname!r} of {fixturedef.scope} scope"
+    session: _Session = request.config.stash[_SESSION]
+    scope, found = fixturedef.scope, session.found
+    who = f"fixture {fixturedef.argname!r} of {scope} scope"
     state = _State()
     # Added before the fixture's own finalizers, so that it runs after them.
-    fixturedef.addfinalizer(partial(state.check, who))
-    _watched.append(state)
+    fixturedef.addfinalizer(partial(state.check, who, found))
+    session.watched.append(state)
+    check = partial(_checked_within, who=who, found=found, scope=scope)
     try:
-        with _replaced(fixturedef, "func", who, fixturedef.scope):
+        # Not only at the end of its scope, which may be that of the session.
+        with state.noted(who, found), _replaced(fixturedef, "func", check):
             result = yield
     finally:
-        _watched.remove(state)
+        session.watched.remove(state)
     # So that every test that asks for it gets the error, it is not kept.
-    if refused := _refused(state, fixturedef.scope):
+    if refused := _refused(state, scope):
+        found.append(f"{who} {refused}")
         fixturedef.finish(request)
         pytest.fail(f"{who} {refused}", pytrace=False)
-    for outer in _watched:
+    for outer in session.watched:
         outer.accept(state)
-    if fixturedef.scope != "function":
+    if scope != "function":
         # Other tests have run when it ends. Added last, this runs first.
         fixturedef.addfinalizer(state.renew)
     return result
@@ -217,48 +271,55 @@ def _refused(state: _State, scope: str) -> str:
 
 
 @contextmanager
-def _replaced(
-    owner: Any, name: str, who: str, scope: str = "function"
-) -> Generator[None]:
+def _replaced(owner: Any, name: str, check: Callable[[Any], Any]) -> Generator[None]:
     """Have the function checked from within, if it is async, until the block ends."""
     function = getattr(owner, name, None)
+    # A test of Hypothesis calls another function for each of its examples.
+    if hypothesis := getattr(function, "hypothesis", None):
+        owner, name = hypothesis, "inner_test"
+        function = getattr(owner, name, None)
     if not (iscoroutinefunction(function) or isasyncgenfunction(function)):
         yield
         return
-    setattr(owner, name, _checked_within(function, who, scope))
+    setattr(owner, name, check(function))
     try:
         yield
     finally:
         setattr(owner, name, function)
 
 
-def _checked_within(function: Any, who: str, scope: str) -> Any:
+def _checked_within(
+    function: Any, who: str, found: list[str], scope: str = "function"
+) -> Any:
     if ismethod(function):  # pytest binds it to another instance
-        checked = _checked_within(function.__func__, who, scope)
+        checked = _checked_within(function.__func__, who, found, scope)
         return MethodType(checked, function.__self__)
     if iscoroutinefunction(function):
-        return _checked_coroutine(function, who)
-    return _checked_generator(function, who, scope)
+        return _checked_coroutine(function, who, found)
+    return _checked_generator(function, who, found, scope)
 
 
-def _checked_coroutine(function: Callable[..., Any], who: str) -> Any:
+def _checked_coroutine(function: Callable[..., Any], who: str, found: list[str]) -> Any:
     @wraps(function)
     async def checked(*args: Any, **kwargs: Any) -> Any:
-        with _State().checked(who):
+        with _State().checked(who, found):
             return await function(*args, **kwargs)
 
     return checked
 
 
-def _checked_generator(function: Callable[..., Any], who: str, scope: str) -> Any:
+def _checked_generator(
+    function: Callable[..., Any], who: str, found: list[str], scope: str
+) -> Any:
     @wraps(function)
     async def checked(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
         state = _State()
-        with state.checked(who):
+        with state.checked(who, found):
             async with aclosing(function(*args, **kwargs)) as generator:
                 async for value in generator:
                     if refused := _refused(state, scope):
-                        pytest.fail(f"{who} {refused}", pytrace=False)
+                        found.append(f"{who} {refused}")
+                        pytest.fail(found[-1], pytrace=False)
                     yield value
 
     return checked

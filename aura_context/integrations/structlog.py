@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._shown import Shown
+from ._shown import Shown, of_64_bits
 
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from ._shown import Contexts
+    from ._named import Contexts
 
 
 __all__ = ["ContextProcessor"]
@@ -34,8 +34,6 @@ class ContextProcessor:
         >>> with plan_context("nightly"):
         ...     ContextProcessor()(None, "info", {"event": "begin"})
         {'event': 'begin', 'plan_name': 'nightly'}
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, contexts: Contexts | None = None) -> None:
@@ -49,5 +47,5 @@ class ContextProcessor:
     ) -> MutableMapping[str, Any]:
         """Add to the event and return it, as structlog asks."""
         for name, value in self._shown.bound().items():
-            event_dict.setdefault(name, value)
+            event_dict.setdefault(name, of_64_bits(value))
         return event_dict

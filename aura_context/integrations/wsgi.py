@@ -45,8 +45,6 @@ class ContextMiddleware:
         >>> bound = ContextMiddleware(app, resolve)
         >>> [*bound({"PATH_INFO": "/nightly"}, None)]
         [b'nightly']
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(

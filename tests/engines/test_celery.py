@@ -69,6 +69,15 @@ def one(broker: dict[str, str], tmp_path_factory: Any) -> Iterator[str]:
         yield "one"
 
 
+@pytest.fixture
+def foreign(broker: dict[str, str]) -> Iterator[Any]:
+    """An application that publishes to the same broker without us."""
+    foreign: Any = Celery("foreign", set_as_current=False)
+    foreign.conf.broker_url = broker["CELERY_BROKER_URL"]
+    yield foreign
+    foreign.close()
+
+
 class TestWorker:
     def test_what_is_named_and_nothing_else(self) -> None:
         with plan_context("夜间"), RegionContext("eu"), TenantContext("acme"):
@@ -81,19 +90,18 @@ class TestWorker:
     def test_not_coloured_by_the_block_it_was_started_in(self) -> None:
         assert look.delay().get(timeout=TIMEOUT)["seen"] == [None, None, None]
 
-    def test_a_publisher_without_us(self, broker: dict[str, str]) -> None:
-        foreign: Any = Celery("foreign", set_as_current=False)
-        foreign.conf.broker_url = broker["CELERY_BROKER_URL"]
+    def test_a_publisher_without_us(self, foreign: Any) -> None:
         with plan_context("p"):
             result = foreign.send_task("look", queue="many")
         found = app.AsyncResult(result.id).get(timeout=TIMEOUT)
         assert found["seen"] == [None, None, None]
-        foreign.close()
 
-    def test_what_the_class_refuses(self, many: Path) -> None:
+    def test_what_the_class_refuses(self, foreign: Any, many: Path) -> None:
         forged = '{"plan_name": "nightly\\nforged", "region": "eu"}'
-        result = look.apply_async(headers={"aura_context": forged})
-        assert result.get(timeout=TIMEOUT)["seen"] == [None, "eu", None]
+        headers = {"aura_context": forged}
+        result = foreign.send_task("look", queue="many", headers=headers)
+        found = app.AsyncResult(result.id).get(timeout=TIMEOUT)
+        assert found["seen"] == [None, "eu", None]
         dropped = "a message's plan_name is dropped"
         wait_until(lambda: dropped in many.read_text("utf-8"), "the warning", 10)
 

@@ -366,7 +366,7 @@ class TestResolve:
     @pytest.mark.parametrize("kind", ["http", "websocket"])
     async def test_anything_else_is_an_error_that_says_so(self, kind: str) -> None:
         resolve = returning("nightly")
-        message = r"must return a context.*Snapshot.*None.*'nightly' of type str"
+        message = r"must return a context.*Snapshot.*None.*an object of type str"
         with pytest.raises(TypeError, match=message):
             await call(ContextMiddleware(noting, resolve), kind)
 
@@ -392,3 +392,15 @@ class TestResolve:
         with pytest.raises(LookupError):
             await call(ContextMiddleware(fails, by_path))
         assert current_plan_name.get() is None
+
+
+class TestReturn:
+    @pytest.mark.parametrize("kind", ["http", "websocket", "lifespan"])
+    def test_what_the_application_returns_is_handed_on(self, kind: str) -> None:
+        result = object()
+
+        async def app(_scope: Any, _receive: Any, _send: Any) -> object:
+            return result
+
+        bound: Any = ContextMiddleware(app, lambda _: plan_context("p"))
+        assert asyncio.run(bound({"type": kind}, None, None)) is result

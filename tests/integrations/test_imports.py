@@ -11,7 +11,7 @@ import pytest
 import aura_context.integrations
 
 
-LIBRARIES = {"celery", "loguru", "opentelemetry", "pytest", "structlog"}
+LIBRARIES = {"celery", "loguru", "opentelemetry", "pytest", "sentry_sdk", "structlog"}
 
 MODULES = ["aura_context", "aura_context.integrations"] + [
     module.name

@@ -24,7 +24,7 @@ from opentelemetry.sdk._logs.export import (
     InMemoryLogRecordExporter,
     SimpleLogRecordProcessor,
 )
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -63,6 +63,48 @@ def traces() -> Iterator[Traces]:
     made = Traces(ContextSpanProcessor())
     yield made
     made.provider.shutdown()
+
+
+class TestRoom:
+    def test_a_full_span_keeps_what_it_has(self) -> None:
+        traces = Traces(ContextSpanProcessor({"aura.a": PlanContext, "b": RunContext}))
+        for number in (126, 127, 128, 200):
+            own = {f"own.{each}": each for each in range(number)}
+            with plan_context("p"), RunContext(7):
+                traces.tracer.start_span(f"{number}", attributes=own).end()
+            kept = traces.spans[f"{number}"]
+            expected = {**dict([*own.items()][-128:]), "aura.a": "p", "b": 7}
+            assert kept == dict([*expected.items()][:128])
+        traces.provider.shutdown()
+
+    def test_a_span_without_limit_has_room(self) -> None:
+        limits = SpanLimits(max_span_attributes=SpanLimits.UNSET)
+        provider = TracerProvider(span_limits=limits, shutdown_on_exit=False)
+        provider.add_span_processor(ContextSpanProcessor())
+        own = {f"own.{each}": each for each in range(500)}
+        with plan_context("p"):
+            span: Any = provider.get_tracer("test").start_span("s", attributes=own)
+        assert dict(span.attributes) == {**own, "aura.plan_name": "p"}
+
+    def test_a_full_log_record_keeps_what_it_has(self) -> None:
+        exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+        provider = LoggerProvider(shutdown_on_exit=False)
+        provider.add_log_record_processor(ContextLogRecordProcessor())
+        provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+        own = {f"own.{each}": each for each in range(128)}
+        with plan_context("p"):
+            provider.get_logger("test").emit(body="m", attributes=own)
+        (exported,) = exporter.get_finished_logs()
+        assert dict(exported.log_record.attributes or {}) == own
+        provider.shutdown()
+
+    @pytest.mark.parametrize("value", [2**63, 2**70, -(2**63) - 1])
+    def test_a_number_beyond_64_bits_becomes_text(self, value: int) -> None:
+        traces = Traces(ContextSpanProcessor({"run": RunContext}))
+        with RunContext(value):
+            traces.tracer.start_span("s").end()
+        assert traces.spans == {"s": {"run": str(value)}}
+        traces.provider.shutdown()
 
 
 class TestSpans:

@@ -642,3 +642,241 @@ class TestPlugin:
                 "fixture 'plan' of session scope holds PlanContext('held') open, *",
             ]
         )
+
+
+class TestHidden:
+    """What a test leaves fails it, also where something else decides how it ends."""
+
+    def test_skips(self, run: Runner) -> None:
+        out = run(
+            """
+            import unittest
+
+            shared = plan_context("left")
+
+            def test_skips():
+                pytest.skip("no database")
+
+            def test_leaves():
+                shared.__enter__()
+                pytest.skip("no database")
+
+            class TestCase(unittest.TestCase):
+                def test_leaves_too(self):
+                    shared.__enter__()
+                    self.skipTest("no database")
+
+            @pytest.fixture
+            def database():
+                shared.__enter__()
+                pytest.skip("no database")
+
+            def test_asks(database): ...
+
+            def test_next():
+                assert is_clean()
+            """,
+            skipped=1,
+            failed=2,
+            errors=1,
+            passed=1,
+        )
+        out.fnmatch_lines_random(
+            [
+                "test 'test_leaves' left PlanContext('left') open",
+                "test 'test_leaves_too' left PlanContext('left') open",
+                "fixture 'database' of function scope left PlanContext('left') open",
+            ]
+        )
+
+    @pytest.mark.parametrize("strict", [True, False])
+    @pytest.mark.parametrize("raises", ["", ", raises=AssertionError"])
+    def test_fails_as_expected(self, run: Runner, strict: bool, raises: str) -> None:
+        out = run(
+            f"""
+            shared = plan_context("left")
+            xfail = pytest.mark.xfail(strict={strict}{raises})
+
+            @xfail
+            def test_fails():
+                assert 1 == 2
+
+            @xfail
+            def test_leaves_and_fails():
+                shared.__enter__()
+                assert 1 == 2
+
+            @xfail
+            def test_leaves_alone():
+                shared.__enter__()
+
+            def test_says_so_itself():
+                shared.__enter__()
+                pytest.xfail("known")
+
+            @pytest.fixture
+            def leaves():
+                yield
+                shared.__enter__()
+
+            @xfail
+            def test_asks(leaves):
+                assert 1 == 2
+
+            def test_next():
+                assert is_clean()
+            """,
+            xfailed=2,
+            failed=3,
+            errors=1,
+            passed=1,
+        )
+        out.fnmatch_lines_random(
+            [
+                "*test 'test_leaves_and_fails' left PlanContext('left') open",
+                "*test 'test_leaves_alone' left PlanContext('left') open",
+                "*test 'test_says_so_itself' left PlanContext('left') open",
+                "*fixture 'leaves' of function scope left PlanContext('left') open",
+            ]
+        )
+
+    def test_a_fixture_that_leaves_and_raises(self, run: Runner) -> None:
+        out = run(
+            """
+            shared = plan_context("left")
+
+            @pytest.fixture(scope="session")
+            def broken():
+                shared.__enter__()
+                current_tenant.set("left")
+                raise ValueError("its own")
+
+            def test_one(broken): ...
+
+            def test_next():
+                assert is_clean()
+
+            def test_two(broken): ...
+            """,
+            errors=2,
+            passed=1,
+        )
+        out.fnmatch_lines(
+            ["E*ValueError: its own", "E*fixture 'broken' of session scope left Plan*"]
+        )
+
+
+class TestHypothesis:
+    SOURCE = """
+    from hypothesis import given, settings, strategies
+
+    kept = plan_context("left")
+    examples = settings(max_examples=3, deadline=None, database=None)
+
+    {mark}
+    @examples
+    @given(strategies.integers())
+    {kind} test_clean(number):
+        with plan_context("p"):
+            assert current_plan_name.get() == "p"
+
+    {mark}
+    @examples
+    @given(strategies.integers())
+    {kind} test_leaves(number):
+        kept.__enter__()
+
+    class TestMethods:
+        {mark}
+        @examples
+        @given(strategies.integers())
+        {kind} test_leaves(self, number):
+            current_plan_name.set("raw")
+
+    def test_next():
+        assert is_clean()
+
+    @pytest.fixture
+    def anyio_backend():
+        return "asyncio"
+    """
+
+    @pytest.mark.parametrize("mark", ["", "anyio", "asyncio"])
+    def test_examples(self, run: Runner, mark: str) -> None:
+        kind = "async def" if mark else "def"
+        mark = f"@pytest.mark.{mark}" if mark else ""
+        source = dedent(self.SOURCE).format(kind=kind, mark=mark)
+        out = run(source, "-W", "ignore", passed=2, failed=2)
+        out.fnmatch_lines_random(
+            [
+                "*test 'test_leaves' left PlanContext('left') open*",
+                "*test 'test_leaves' left current_plan_name changed to 'raw'*",
+            ]
+        )
+
+
+class TestRunsInside:
+    def test_change_nothing_outside(self, run: Runner) -> None:
+        run(
+            """
+            INNER = '''
+            import pytest
+            from aura_context import plan_context
+
+            kept = plan_context("left")
+
+            @pytest.fixture
+            def plan():
+                with plan_context("inner"):
+                    yield
+
+            def test_plan(plan): ...
+
+            def test_leaves():
+                kept.__enter__()
+                pytest.skip("no database")
+            '''
+
+            @pytest.fixture
+            def outer():
+                with plan_context("outer"):
+                    yield
+
+            def test_runs(outer, tmp_path):
+                from textwrap import dedent
+
+                (tmp_path / "test_inner.py").write_text(dedent(INNER))
+                args = "-paura_context.integrations.pytest", "-pno:cacheprovider"
+                assert pytest.main([*args, str(tmp_path)]) == 1
+                assert current_plan_name.get() == "outer"
+
+            def test_next():
+                assert is_clean()
+            """,
+            "-W",
+            "ignore",
+            passed=2,
+        )
+
+
+class TestWarnings:
+    SOURCE = """
+    from contextvars import copy_context
+
+    def test_leaves_elsewhere():
+        with plan_context("p") as context:
+            copy_context().run(context.__exit__, None, None, None)
+    """
+
+    def test_a_foreign_exit_is_shown(self, run: Runner) -> None:
+        run.pytester.makeini("[pytest]\n")
+        out = run(self.SOURCE, "-p", "no:asyncio", passed=1, warnings=1)
+        out.fnmatch_lines(["*ForeignExitWarning*"])
+
+    @pytest.mark.parametrize("how", ["ini", "option"])
+    def test_unless_the_configuration_hides_it(self, run: Runner, how: str) -> None:
+        ignore = "ignore::aura_context.ForeignExitWarning"
+        ini = f"filterwarnings = {ignore}\n" if how == "ini" else ""
+        run.pytester.makeini(f"[pytest]\n{ini}")
+        options = ("-W", ignore) if how == "option" else ()
+        run(self.SOURCE, "-p", "no:asyncio", *options, passed=1, warnings=0)

@@ -8,12 +8,13 @@ import pickle
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
+from fractions import Fraction
 from pathlib import PurePosixPath
 
 import pytest
 
 from aura_context import PlanContext, VarContext, current_plan_name, plan_context
-from aura_context.integrations._shown import Shown, plain
+from aura_context.integrations._shown import Shown, of_64_bits, plain
 from tests.contexts import RunContext, TenantContext
 
 
@@ -102,7 +103,9 @@ class Colour(Enum):
 
 
 class TestPlain:
-    @pytest.mark.parametrize("value", ["p", 7, 0.5, True, "", "plän 7"])
+    @pytest.mark.parametrize(
+        "value", ["p", 7, 0.5, True, 2**70, "plän 7", "计划\u3000A", "a\u200db"]
+    )
     def test_what_is_plain_stays(self, value: object) -> None:
         assert plain(value) == value
         assert type(plain(value)) is type(value)
@@ -124,13 +127,35 @@ class TestPlain:
         assert json.loads(json.dumps(plain(value))) == text
         assert type(pickle.loads(pickle.dumps(plain(value)))) is str  # noqa: S301
 
-    @pytest.mark.parametrize("text", ["a\nb | c", "a\x1b[31m", "a\u2028b", "\ud800"])
+    @pytest.mark.parametrize(
+        "text",
+        ["a\nb | c", "a\x1b[31m", "a\u2028b", "\ud800", "a\u202eb", "", " ", "\u200b"],
+    )
     def test_nothing_forges_a_line(self, text: str) -> None:
         assert plain(text) == repr(text)
         assert str(plain(text)).isprintable()
 
     def test_who_logs_does_not_suffer_for_a_broken_value(self) -> None:
         assert plain(Broken()) == "<Broken: LookupError in its str()>"
+
+    @pytest.mark.parametrize(
+        "value",
+        [10**5000, -(10**5000), Fraction(10**5000)],
+        ids=["int", "negative", "Fraction"],
+    )
+    def test_nor_for_a_number_that_python_does_not_write(self, value: object) -> None:
+        shown = plain(value)
+        assert str(shown).isprintable()
+        assert len(str(shown)) < 100
+        assert f"{shown}" == shown
+
+    @pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 7, True, 0.5, "p"])
+    def test_what_64_bits_hold(self, value: str | float) -> None:
+        assert of_64_bits(value) is value
+
+    @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**70])
+    def test_what_they_do_not(self, value: int) -> None:
+        assert of_64_bits(value) == str(value)
 
     def test_it_is_fixed(self) -> None:
         class MutableContext(VarContext[list[str]]):

@@ -1,0 +1,73 @@
+"""Contexts by name: which ones an integration shows, sends or accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from aura_context import PlanContext, VarContext
+from aura_context._stack import same
+from aura_context._variables import default
+
+
+Contexts: TypeAlias = Mapping[str, type[VarContext[Any]]]
+
+
+def named(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
+    """Return a copy of the mapping.
+
+    Raises:
+        TypeError: If it has anything but classes that bind a variable, by name.
+    """
+    # Types promise all this, but not all callers check types.
+    if not isinstance(contexts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        msg = f"contexts maps names to context classes, got {described(contexts)}"
+        raise TypeError(msg)
+    copy: dict[str, type[VarContext[Any]]] = {}
+    # Item by item, because that is how the mapping of a dictConfig resolves ext://...
+    for name in contexts:
+        cls = contexts[name]
+        if not (isinstance(name, str) and name):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"contexts maps names to context classes, got the name {name!r}"
+            raise TypeError(msg)
+        if not (isinstance(cls, type) and issubclass(cls, VarContext)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"{name!r} must name a VarContext class, got {described(cls)}"
+            raise TypeError(msg)
+        if not hasattr(cls, "var"):
+            msg = f"{name!r} names {cls.__qualname__}, which binds no variable"
+            raise TypeError(msg)
+        copy[name] = cls
+    return copy
+
+
+def sendable(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
+    """Same as `named`, for what leaves the process and makes a Snapshot elsewhere.
+
+    Raises:
+        TypeError: As `named`, or if a class is not carried.
+        ValueError: If two names share a variable.
+    """
+    copy = named(contexts)
+    names: dict[object, str] = {}
+    for name, cls in copy.items():
+        if not cls.carried:
+            msg = f"{name!r} names {cls.__qualname__}, which has carried = False"
+            raise TypeError(msg)
+        if (other := names.setdefault(cls.var, name)) != name:
+            msg = f"{other!r} and {name!r} share a variable: give it one name"
+            raise ValueError(msg)
+    return copy
+
+
+def is_bound(cls: type[VarContext[Any]]) -> bool:
+    """Return whether the class's variable holds something else than its default."""
+    return not same(cls.var.get(), default(cls.var))
+
+
+def described(given: object) -> str:
+    """Return what was given, for an error: no value but a plan's name (rule N6)."""
+    if isinstance(given, type | PlanContext):
+        return repr(given)
+    if isinstance(given, VarContext):
+        return f"{type(given).__qualname__}(...)"  # pyright: ignore[reportUnknownArgumentType] - of any value
+    return f"an object of type {type(given).__qualname__}"
