@@ -110,7 +110,7 @@ def core(session: nox.Session) -> None:
 
 @nox.session
 def shuffled(session: nox.Session) -> None:
-    """Run the tests in random order; `-- -p randomly -p=N` has the order of seed N."""
+    """Run the tests in random order; `-- -p randomly --randomly-seed=N` repeats one."""
     install(session, "tests", "shuffled")
     run_tests(session, *PARALLEL)
 

@@ -7,16 +7,11 @@ Example:
     'nightly'
 """
 
-from ._context import VarContext, active_contexts
-from .exceptions import (
-    ContextError,
-    ForeignExitWarning,
-    NotBoundError,
-    NotEnteredError,
-)
+from ._context import VarContext
+from .exceptions import ContextError, ForeignExitWarning, NotBoundError
 from .executors import ContextExecutor, ContextThreadPoolExecutor
 from .plan import PlanContext, current_plan_name, plan_context
-from .snapshot import Snapshot, carry
+from .snapshot import Snapshot, active_contexts, carry
 
 
 __all__ = [
@@ -25,7 +20,6 @@ __all__ = [
     "ContextThreadPoolExecutor",
     "ForeignExitWarning",
     "NotBoundError",
-    "NotEnteredError",
     "PlanContext",
     "Snapshot",
     "VarContext",

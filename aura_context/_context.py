@@ -1,44 +1,53 @@
-"""VarContext, the class that users subclass: thin dunders over the stack."""
+"""What all contexts share, and VarContext, which users subclass."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
 
-from abc import abstractmethod
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from . import _functions, _stack
-from ._variables import declare
-from .exceptions import ForeignExitWarning, NotBoundError, NotEnteredError
+from ._variables import declare, declaring_class, default
+from .exceptions import ContextError, ForeignExitWarning, NotBoundError
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import ContextVar
     from types import TracebackType
+    from typing import Literal, Self
 
-    from ._steps import Held
 
-
-__all__ = ["VarContext", "active_contexts"]
+__all__ = ["VarContext"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-class BaseContext(_stack.Enterable):
+class BaseContext(_stack.Handle):
     """What all contexts share, whatever they bind.
 
-    The async pair delegates to the sync one, as nothing here has to wait.
+    The async pair delegates to the sync one, because nothing here has to wait (R10).
     """
 
     __slots__ = ()
 
-    @abstractmethod
-    def _bindings(self) -> Held:
-        """Return what is bound around the steps of a generator."""
+    call_class: ClassVar[type[Any]]
+    """What makes the handle of one call of a decorated function."""
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> Self: ...
+
+        def __exit__(
+            self,
+            exc_type: type[BaseException] | None,
+            exc: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> Literal[False] | None: ...
 
     async def __aenter__(self) -> Self:
         """Same as `__enter__`, and never suspends."""
@@ -58,21 +67,22 @@ class BaseContext(_stack.Enterable):
         """Decorate a function of any kind, to run under this context.
 
         The value is bound while the function's own code runs, and only then. A
-        coroutine is bound from its first step to its last; a generator, async or
-        not, anew at each step, so that its consumer never sees the value.
+        coroutine is bound from its first step to its last. A generator, async or not,
+        is bound anew at each step, so its consumer never sees the value. If a plain
+        function returns a coroutine or generator that has not begun, that is bound too.
 
         Args:
             function: A plain, async, generator or async generator function, or a
-                method of these kinds. All its calls share this context.
+                method of these kinds. Each call has a block of its own.
 
         Returns:
             A function of the same kind, type and signature.
 
         Raises:
-            TypeError: If that is a class or cannot be called; or if this class
-                overrides how to enter and leave in a way that cannot be honoured:
-                ``__aenter__`` or ``__aexit__`` for anything but ``async def``,
-                ``__enter__`` or ``__exit__`` for a generator function.
+            TypeError: If that is a class or cannot be called, or if this class
+                overrides methods that would not be called: ``__aenter__`` or
+                ``__aexit__`` for anything but ``async def``, ``__enter__`` or
+                ``__exit__`` for a generator function.
 
         Example:
             >>> from aura_context import current_plan_name, plan_context
@@ -81,36 +91,52 @@ class BaseContext(_stack.Enterable):
             ...     yield current_plan_name.get()
             >>> [(row, current_plan_name.get()) for row in rows()]
             [('nightly', None)]
-
-        .. versionadded:: 0.1.0
         """
-        base = next(cls for cls in type(self).__mro__ if BaseContext in cls.__bases__)
-        decorated: F = _functions.decorate(self, function, base, self._bindings)
+        decorated: F = _functions.decorate(self, function)
         return decorated
 
-    def _left_elsewhere(self) -> None:
-        """Tell of an exit that found no block to leave in this Context."""
-        if not hasattr(self, "_entered"):
-            msg = (
-                f"{self!r} was left but has never been entered; "
-                "did you mean `with`, or forget `await`?"
-            )
-            raise NotEnteredError(msg)
-        _ForeignExit(self)  # dropped at once, as nobody keeps it
+    def overrides(self, *names: str) -> bool:
+        """Whether a subclass overrides one of these methods."""
+        cls = type(self)
+        base = next(each for each in cls.__mro__ if BaseContext in each.__bases__)
+        return any(getattr(cls, name) is not getattr(base, name) for name in names)
+
+    def describe(self) -> str:
+        """Return what messages show: no value, because it may be a secret (N6)."""
+        return f"{type(self).__qualname__}(...)"
+
+    def warn_foreign_exit(self) -> None:
+        """Warn that an exit has found no block that it could leave (R5)."""
+        _ForeignExit(self)  # dropped at once
 
 
-class VarContext(BaseContext, Generic[T]):
+class Call(_stack.Private, _stack.Binding):
+    """The handle of one call: binds what its context binds."""
+
+    __slots__ = ("value", "var")
+
+    def __init__(self, context: VarContext[Any]) -> None:
+        self.context = context
+        try:
+            self.var = context.var  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue] - that of any class
+            self.value = context.value
+        except AttributeError:
+            context.explain_missing()
+            raise
+
+
+class VarContext(_stack.Binding, BaseContext, Generic[T]):
     """Binds a ContextVar to a value for a block, in ``with`` and ``async with`` alike.
 
     Subclass it and name the variable. One instance can be entered any number of
-    times, one inside the other and by any number of tasks and threads at once:
-    what belongs to a block is kept in the Context (:pep:`567`), not here.
+    times, one inside the other and by any number of tasks and threads at once: what
+    belongs to a block is kept in the Context (:pep:`567`), not on the instance.
 
     Args:
-        value: What the variable is to hold inside the block.
+        value: What the variable holds inside the block.
 
     Raises:
-        TypeError: If the class names no variable.
+        TypeError: If the class names no variable, or one without a default.
 
     Example:
         >>> from contextvars import ContextVar
@@ -122,88 +148,66 @@ class VarContext(BaseContext, Generic[T]):
         'acme'
         >>> TenantContext.current() is None
         True
-
-    .. versionadded:: 0.1.0
     """
 
-    __slots__ = ("value",)
+    # No slot for `value`: it would need help to unpickle in a frozen subclass, and some
+    # of those write past it into the instance's dict (N5).
+    __slots__ = ()
 
     var: ClassVar[ContextVar[Any]]
     """The variable that the class binds. It needs a default."""
 
     carried: ClassVar[bool] = True
-    """Whether a Snapshot takes the value along; set it to False for what must stay."""
+    """Whether a Snapshot takes the value along. Set it to False for what must stay."""
 
     value: T
     """What this context binds."""
 
-    _default: ClassVar[Any]
+    call_class = Call
+
+    _is_declared: ClassVar[bool]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "var"):
-            cls._default = declare(cls)
+            declare(cls)
 
     def __init__(self, value: T) -> None:
-        if not hasattr(type(self), "var"):
-            name = type(self).__qualname__
-            msg = (
-                f"{name} binds no variable: subclass VarContext and write "
-                "var = ContextVar('name', default=None) in its body"
-            )
-            raise TypeError(msg)
-        self.value = value
+        cls = type(self)
+        if not hasattr(cls, "_is_declared") or declaring_class(cls.var) is None:
+            cls._declare_late()
+        self.value = value  # type: ignore[misc] # where the subclass keeps it
 
     def __repr__(self) -> str:
         return f"{type(self).__qualname__}({self.value!r})"
 
-    def __getstate__(self) -> object:
-        # A copy has been entered nowhere. Slots come in a dictionary of their own.
-        state = super().__getstate__()
-        if isinstance(state, tuple):
-            cast("tuple[Any, dict[str, Any]]", state)[1].pop("_entered", None)
-        return state  # pyright: ignore[reportUnknownVariableType] - of any kind
-
-    def __setstate__(self, state: Any) -> None:
-        # As `object` does it, but past a `__setattr__` that refuses: one may be frozen.
-        inherited = getattr(super(), "__setstate__", None)
-        if inherited is not None:  # of a mixin, whose __getstate__ made the state
-            inherited(state)
-            return
-        pair = state if isinstance(state, tuple) else (state, None)  # pyright: ignore[reportUnknownVariableType] - of any kind
-        attributes, slots = cast("tuple[Any, Any]", pair)
-        if attributes:
-            vars(self).update(attributes)
-        for name in slots or ():
-            # A property may hide the slot of `value`.
-            if isinstance(getattr(type(self), name, None), MemberDescriptorType):
-                object.__setattr__(self, name, slots[name])
-
-    def _bindings(self) -> Held:
-        """Return what is bound around the steps of a generator."""
-        return [(self, self.value)]
-
     @classmethod
     def current(cls) -> T:
-        """Return the value that is bound here, whoever bound it.
+        """Return the value that is bound here, by a block or raw.
 
         Example:
             >>> from aura_context import PlanContext, plan_context
             >>> with plan_context("nightly"):
             ...     PlanContext.current()
             'nightly'
-
-        .. versionadded:: 0.1.0
         """
         value: T = cls.var.get()
         return value
 
+    @overload
     @classmethod
-    def require(cls) -> T:
-        """Same as `current`, but refuse the variable's default.
+    def require(cls: type[VarContext[R | None]]) -> R: ...
+
+    @overload
+    @classmethod
+    def require(cls: type[VarContext[R]]) -> R: ...
+
+    @classmethod
+    def require(cls) -> Any:
+        """Return the value that is bound here, but neither the default nor None.
 
         Raises:
-            NotBoundError: If the variable has its default here.
+            NotBoundError: If the variable has its default here, or is None.
 
         Example:
             >>> from aura_context import NotBoundError, PlanContext
@@ -212,11 +216,9 @@ class VarContext(BaseContext, Generic[T]):
             ... except NotBoundError as error:
             ...     print(error)
             current_plan_name is not bound here: enter a PlanContext around this code
-
-        .. versionadded:: 0.1.0
         """
-        value: T = cls.var.get()
-        if _stack.same(value, cls._default):
+        value = cls.var.get()
+        if value is None or _stack.same(value, default(cls.var)):
             msg = (
                 f"{cls.var.name} is not bound here: "
                 f"enter a {cls.__qualname__} around this code"
@@ -224,43 +226,72 @@ class VarContext(BaseContext, Generic[T]):
             raise NotBoundError(msg)
         return value
 
+    @classmethod
+    def is_bound(cls) -> bool:
+        """Whether the variable holds something else than its default here.
+
+        Example:
+            >>> from aura_context import PlanContext, plan_context
+            >>> with plan_context("nightly"):
+            ...     PlanContext.is_bound()
+            True
+            >>> PlanContext.is_bound()
+            False
+        """
+        return not _stack.same(cls.var.get(), default(cls.var))
+
+    @classmethod
+    def _declare_late(cls) -> None:
+        """Declare a variable that was assigned after the class statement (N4)."""
+        if not hasattr(cls, "var"):
+            msg = (
+                f"{cls.__qualname__} binds no variable: subclass VarContext and write "
+                "var = ContextVar('name', default=None) in its body"
+            )
+            raise TypeError(msg)
+        declare(cls)
+
+    def explain_missing(self) -> None:
+        """Raise an error that says what to write, if there is nothing to bind (N4)."""
+        cls = type(self)
+        if not hasattr(cls, "var"):
+            cls._declare_late()
+        if isinstance(getattr(cls, "value", None), MemberDescriptorType | None):
+            # Any other, such as a property, has an error of its own.
+            msg = (
+                f"this {cls.__qualname__} has no value to bind: call "
+                "super().__init__(value) in its __init__, or set self.value (in a "
+                "dataclass: name a field value, or set it in __post_init__)"
+            )
+            raise ContextError(msg) from None
+
 
 class _ForeignExit:
     """Warns when it is dropped.
 
-    Because no error may lead into the block (R5), be it that warnings are errors or
-    that a value's repr is broken: what a finaliser raises goes to
-    `sys.unraisablehook`, and nothing else in Python leads there.
+    No error may lead into the block (R5), although warnings may be errors. What a
+    finaliser raises goes to `sys.unraisablehook`, and nothing else in Python leads
+    there.
     """
 
-    def __init__(self, context: object) -> None:
+    def __init__(self, context: BaseContext) -> None:
         self.context = context
 
     def __del__(self) -> None:
-        frame, level = inspect.currentframe(), 0
+        import tracemalloc  # noqa: PLC0415 - costs more than all of this package
+
+        frame, level = inspect.currentframe(), 1
         while frame and frame.f_globals.get("__package__") == __package__:
             frame, level = frame.f_back, level + 1
+        where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "the end"
         warnings.warn(
-            f"{self.context!r} was left where it has no open block, so nothing was "
-            "changed. It was left twice, or in another Context than the one that "
-            "entered it: did a generator that holds it across a yield end elsewhere?",
+            f"{self.context.describe()} was left where it has no open block: at "
+            f"{where}, the Context has not entered it, or has left it already. Enter "
+            "and leave a block in the same task or thread. If a generator holds it "
+            "across a yield and ends elsewhere, decorate the generator instead",
             ForeignExitWarning,
-            stacklevel=level + 1,
+            stacklevel=level,
+            # Whoever records the warning keeps this alive, and then the block does not
+            # count as abandoned. Without tracemalloc it would add nothing.
+            source=self.context if tracemalloc.is_tracing() else None,
         )
-
-
-def active_contexts() -> tuple[VarContext[Any], ...]:
-    """Return the contexts whose blocks are open here, outermost first.
-
-    A child task lists what it inherited with its copy of the Context and is still
-    open.
-
-    Example:
-        >>> from aura_context import plan_context
-        >>> with plan_context("outer"), plan_context("inner"):
-        ...     active_contexts()
-        (PlanContext('outer'), PlanContext('inner'))
-
-    .. versionadded:: 0.1.0
-    """
-    return tuple(_stack.open_contexts())[::-1]

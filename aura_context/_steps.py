@@ -1,79 +1,111 @@
-"""The blocks of a generator: opened for each of its steps, and lifted off between."""
+"""The blocks of a decorated generator: open in each step, suspended between (F2)."""
 
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from . import _stack
+from ._groups import Bindings
 from ._stack import (
-    Enterable,
+    Binding,
     Entry,
-    Step,
-    StepEnded,
-    belongs_here,
-    current,
-    remove,
+    Private,
+    Suspended,
+    leave,
+    leave_leftovers,
     settle,
     stack,
     walk,
 )
-from ._variables import UNSET, default
+from ._variables import MISSING, set_or_default
 
 
-Held: TypeAlias = list[tuple[Enterable, Any]]
-"""Blocks that a generator holds between its steps: context and value. Not weakly, as
-the garbage collector clears weak references before it closes a generator.
-"""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def put(held: Held) -> Any:
-    """Open the blocks that a generator holds, for a step; return the outermost."""
-    opened: list[Any] = []
-    for context, value in held:
-        Enterable.__enter__(context)
-        opened.append(stack.get())
-        if value is not context.value:  # the body has set it raw
-            context.var.set(value)
-    opened[0].__class__ = Step
-    return opened[0]
+def new_handle(context: Any) -> Any:
+    """Return the handle of a generator, which opens a block for each of its steps."""
+    handle = context.call_class(context)
+    handle.is_step = True
+    return handle
 
 
-def lift(outermost: Entry) -> Held:
-    """Leave the blocks that a generator holds after a step, and return them.
+def begin(handle: Any, suspended: Sequence[Suspended]) -> Entry:
+    """Open a generator's own block and those its body holds; return the former.
 
-    Where a step ends in another Context, because it was dropped in the middle, there
-    are none to leave (R5).
+    If one of them cannot be opened, none stays open.
     """
-    context: Any = outermost()
-    value = outermost.var.get(UNSET)
-    if context is None:  # dropped in the middle, and abandoned with all it holds (R11)
-        return []
-    if stack.get() is outermost and value is not UNSET:  # as usual: it holds no other
-        left = Enterable.__exit__(context, StepEnded, None, None)
-        return [] if left is False else [(context, value)]
-    held: Held = []
-    if belongs_here(outermost):
-        for entry in _of_step(outermost):
-            value = current(entry)
-            value = default(entry.var) if value is UNSET else value
-            context = entry()
-            if context is not None:  # abandoned, and collected, only just now
-                held.append((context, value))
-            remove(entry)
-    return held[::-1]
+    handle.__enter__()
+    entry: Entry = stack.get()
+    if entry() is not handle:  # something was kept open in the middle (R13)
+        entry = next(each for each in walk(entry) if each() is handle)
+    try:
+        for block in suspended:
+            if not block.is_left:
+                _resume(block, handle)
+    except BaseException:
+        leave_leftovers(handle)
+        leave(handle)
+        raise
+    return entry
 
 
-def _of_step(outermost: Entry) -> list[Entry]:
+def end(handle: Any, entry: Entry) -> Sequence[Suspended]:
+    """Leave what `begin` opened and what the body holds, and return what to resume.
+
+    If the step ends in another Context, because the generator was dropped in the middle
+    of it, there is nothing to leave (R5). Nor is there if the garbage collector has
+    found the handle in a cycle: then the block is abandoned (R11).
+    """
+    if (
+        stack.get() is entry
+        and isinstance(handle, Binding)
+        and entry.var.get(MISSING) is entry.value
+    ):
+        handle.__exit__(None, None, None)  # it holds nothing, as usual
+        return ()
+    if entry() is None or not entry.belongs_here():
+        return ()
+    blocks = [_suspend(each) for each in _of_step(entry) if each.belongs_here()]
+    return [block for block in reversed(blocks) if block is not None]
+
+
+def _resume(block: Suspended, own: Any) -> None:
+    """Open a block again, as the body had it."""
+    handle = block.handle
+    if handle is not own:
+        cls: Any = Bindings if isinstance(handle, Bindings) else Binding
+        cls.__enter__(handle)  # not an override, which has run already
+    for var, value in block.raw.items():
+        set_or_default(var, value)
+
+
+def _suspend(entry: Entry) -> Suspended | None:
+    """Leave a block until the next step; return None if it is abandoned."""
+    handle = entry()
+    now = {part.var: (part, entry.now(part)) for part in entry.parts()}
+    raw = {var: value for var, (part, value) in now.items() if value is not part.value}
+    entry.leave()
+    if handle is None:
+        return None
+    block = Suspended(handle)
+    block.handle, block.raw, block.is_left = handle, raw, False
+    return block
+
+
+def _of_step(entry: Entry) -> list[Entry]:
     """Return the blocks that belong to a step, innermost first.
 
-    Above them is what belongs to other steps, in tasks that share this Context.
+    Above them may be blocks of other steps, in tasks that share this Context.
     """
-    top: Any = stack.get()
-    innermost = top if top.seen is _stack.mark else settle(top)
+    top = stack.get()
+    innermost = top if top.checked is _stack.abandoned_epoch else settle(top)
     blocks: list[Entry] = []
-    for entry in takewhile(lambda each: each is not outermost, walk(innermost)):
-        blocks.append(entry)
-        if isinstance(entry, Step):
+    for each in takewhile(lambda each: each is not entry, walk(innermost)):
+        blocks.append(each)
+        handle = each()
+        if isinstance(handle, Private) and hasattr(handle, "is_step"):
             blocks.clear()
-    return [*blocks, outermost]
+    return [*blocks, entry]

@@ -1,8 +1,11 @@
-"""Which class binds which variable."""
+"""Which class declares which variable."""
 
 from __future__ import annotations
 
-from contextvars import Context, ContextVar
+import copyreg
+import weakref
+
+from contextvars import Context, ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 
@@ -10,65 +13,90 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-UNSET: Final = object()
-"""What a variable holds where it has no value; its default is another matter."""
+MISSING: Final[Any] = Token.MISSING
+"""Stands for the value of a variable that is not set, as it does in Python's tokens."""
 
-_declared: dict[ContextVar[Any], type[Any]] = {}
+
+class Declaration(weakref.ref[type[Any]]):
+    """A class that declares a variable: a weak reference to it, and the variable.
+
+    Weak, because a class that is gone must leave nothing behind (N4).
+    """
+
+    __slots__ = ("default", "var")
+
+    var: ContextVar[Any]
+    default: Any
+    """Kept here rather than on the class, with which it would travel as a copy (S4)."""
+
+
+_declarations: dict[ContextVar[Any], Declaration] = {}
 
 
 def declaring_class(var: ContextVar[Any]) -> type[Any] | None:
-    """Return the class that declares the variable; its subclasses share it.
-
-    None if that has since been defined again, with another variable.
-    """
-    return _declared.get(var)
+    """Return the class that declares the variable; its subclasses share it."""
+    declaration = _declarations.get(var)
+    return declaration() if declaration else None
 
 
 def declared_classes() -> list[type[Any]]:
     """Return every class that declares a variable, in the order of declaration."""
-    return [*_declared.values()]
+    classes = [declaration() for declaration in [*_declarations.values()]]
+    return [cls for cls in classes if cls is not None]
+
+
+def declared_variables() -> tuple[ContextVar[Any], ...]:
+    """Return every declared variable, in the order of declaration."""
+    return tuple(_declarations)
 
 
 def default(var: ContextVar[Any]) -> Any:
-    """Return what the variable reads as where nobody has set it.
+    """Return what the variable reads as if it is not set.
 
     Raises:
         LookupError: If it has no default.
     """
-    return Context().run(var.get)
+    declaration = _declarations.get(var)
+    return declaration.default if declaration else Context().run(var.get)
+
+
+def set_or_default(var: ContextVar[Any], value: object) -> Token[Any]:
+    """Set the variable. Nothing can unset it, but its default reads the same."""
+    return var.set(default(var) if value is MISSING else value)
 
 
 def bind(values: Mapping[type[Any], Any]) -> None:
     """Set the variables of these classes raw, and every other to its default."""
     by_var = {cls.var: value for cls, value in values.items()}
-    for var in [*_declared]:
-        if (value := by_var.get(var, UNSET)) is not UNSET:
-            var.set(value)
-        elif var.get(UNSET) is not UNSET:
-            var.set(default(var))
+    for var in dict.fromkeys([*by_var, *declared_variables()]):
+        if var in by_var or var.get(MISSING) is not MISSING:
+            set_or_default(var, by_var.get(var, MISSING))
 
 
-def declare(cls: type[Any]) -> Any:
-    """Note that the class binds its variable, and return what that defaults to.
+def declare(cls: type[Any]) -> None:
+    """Note that the class declares its variable, or shares that of a base.
 
     Raises:
-        TypeError: If it cannot bind it; the message says what to write.
+        TypeError: If the class cannot bind it; the message says what to write.
     """
     var: ContextVar[Any] = cls.var
     remedy = f"write var = ContextVar({cls.__name__!r}, default=None)"
-    # What a type promises is not yet so.
+    # Not all callers check types.
     if not isinstance(var, ContextVar):  # pyright: ignore[reportUnnecessaryIsInstance]
-        msg = f"{cls.__qualname__}.var must be a ContextVar, got {var!r}: {remedy}"
+        msg = (
+            f"{cls.__qualname__}.var must be a ContextVar, got an object of type "
+            f"{type(var).__qualname__}: {remedy}"
+        )
         raise TypeError(msg)
     try:
         value = default(var)
     except LookupError:
         msg = (
             f"{cls.__qualname__}.var has no default, without which 'nothing bound' "
-            f"cannot be expressed; got {var!r}: {remedy}"
+            f"cannot be expressed; got ContextVar({var.name!r}): {remedy}"
         )
         raise TypeError(msg) from None
-    owner = _declared.get(var, cls)
+    owner = declaring_class(var) or cls
     if owner is not cls and issubclass(cls, owner):
         if cls.carried is not owner.carried:
             msg = (
@@ -76,23 +104,61 @@ def declare(cls: type[Any]) -> Any:
                 "set carried there, for both"
             )
             raise TypeError(msg)
-        return value
-    # Defined again, as in a notebook, or by a decorator that makes the class anew:
-    # then the qualified name may still be short.
+        cls._is_declared = True
+        return
+    # The same class again, from a reload or a decorator that makes a new class of it;
+    # the latter may not have its full qualified name yet.
     if (owner.__module__, owner.__name__) != (cls.__module__, cls.__name__):
         msg = (
-            f"{cls.__qualname__}.var is {var!r}, which {owner.__qualname__} binds "
-            f"already: subclass {owner.__qualname__}, or {remedy}"
+            f"{cls.__qualname__}.var is ContextVar({var.name!r}), which "
+            f"{owner.__qualname__} declares already: "
+            f"subclass {owner.__qualname__}, or {remedy}"
         )
         raise TypeError(msg)
-    _declared[var] = cls
-    if "<locals>" not in cls.__qualname__:  # a function may make many of a name
-        for known in declared_classes():
-            if known is not cls and _path(known) == _path(cls):
-                del _declared[known.var]
-    return value
+    declaration = Declaration(cls, _forget)
+    declaration.var, declaration.default = var, value
+    _declarations[var] = declaration
+    cls._is_declared = True
+
+
+def _forget(declaration: Declaration) -> None:
+    """Drop the declaration of a class that is gone."""
+    if _declarations.get(declaration.var) is declaration:  # else it is defined again
+        del _declarations[declaration.var]
+
+
+def newest(cls: type[Any]) -> type[Any]:
+    """Return the class that was last defined under the name of this one (S4)."""
+    if "<locals>" in cls.__qualname__:  # a function makes different ones of one name
+        return cls
+    same_path = [each for each in declared_classes() if _path(each) == _path(cls)]
+    return same_path[-1] if same_path else cls
 
 
 def _path(cls: type[Any]) -> tuple[str, str]:
     """Return where the class can be imported from."""
     return cls.__module__, cls.__qualname__
+
+
+def _reduce(var: ContextVar[Any]) -> Any:
+    """Pickle a declared variable by its class; refuse others, as Python does (S4)."""
+    cls = declaring_class(var)
+    if cls is None:
+        return object.__reduce_ex__(var, 2)
+    return _variable_of, (cls, var.name, default(var))
+
+
+def _variable_of(cls: type[Any], name: str, value: object) -> ContextVar[Any]:
+    """Return the variable that the unpickled class declares.
+
+    cloudpickle sends a class of ``__main__`` by value, and sets its attributes after it
+    has made the class: until then there is no variable, so it is made here.
+    """
+    var: ContextVar[Any] | None = getattr(cls, "var", None)
+    if var is None or declaring_class(var) is not cls:
+        var = cls.var = ContextVar[Any](name, default=value)
+        declare(cls)
+    return var
+
+
+copyreg.pickle(ContextVar, _reduce)

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 
-__all__ = [
-    "ContextError",
-    "ForeignExitWarning",
-    "NotBoundError",
-    "NotEnteredError",
-]
+__all__ = ["ContextError", "ForeignExitWarning", "NotBoundError"]
 
 
 class ContextError(RuntimeError):
-    """The base of all errors of this package.
-
-    .. versionadded:: 0.1.0
-    """
-
-
-class NotEnteredError(ContextError):
-    """A context was left that had never been entered.
-
-    .. versionadded:: 0.1.0
-    """
+    """The base of all errors of this package."""
 
 
 class NotBoundError(ContextError, LookupError):
-    """A value was required where the variable has its default.
-
-    .. versionadded:: 0.1.0
-    """
+    """A value was required, but nothing is bound."""
 
 
 class ForeignExitWarning(ResourceWarning):
-    """A block was left in another Context than the one that entered it.
+    """An exit found no block that it could leave in the Context it ran in.
 
-    The exit changed nothing there: :pep:`567` lets no Context write into
-    another. Python hides this warning by default, as it does every
-    :class:`ResourceWarning`; ``python -X dev`` and pytest show it.
-
-    .. versionadded:: 0.1.0
+    The block was entered in another Context, or left already, or never entered.
+    :pep:`567` lets no Context write into another, so the exit has changed at most the
+    Context it ran in. Python hides this warning by default, as it does every
+    :class:`ResourceWarning`; ``python -X dev`` shows it, and so does the pytest plugin.
     """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
-from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from typing_extensions import override
 
+from ._functions import describe
+from ._groups import stay_behind
 from ._variables import bind
 from .snapshot import Snapshot
 
@@ -23,25 +24,55 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _run(
-    snapshot: Snapshot, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-) -> R:
-    """Run a job in a copy of the worker's Context, so that nothing it does stays.
+class _Job(Generic[P, R]):
+    """A function, and what to run it under in the worker."""
 
-    The copy needs no restoring, so there is no block; and what a job leaves open, as
-    a suspended generator does, is gone with it.
-    """
-    return copy_context().run(_bind_and_call, snapshot, function, args, kwargs)
+    def __init__(self, function: Callable[P, R]) -> None:
+        # Not all callers check types.
+        if not callable(function):
+            msg = f"a job must be callable, got {describe(function)}"
+            raise TypeError(msg)
+        self.function = function
+        self.snapshot = Snapshot.capture()
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it in a copy of the worker's Context, so that nothing it does stays.
+
+        The copy needs no restoring, so there is no block; and what a job leaves open,
+        as a suspended generator does, is gone with it.
+        """
+        result: R = copy_context().run(self._bind_and_call, args, kwargs)
+        return result
+
+    def _bind_and_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        bind(self.snapshot)
+        return self.function(*args, **kwargs)
 
 
-def _bind_and_call(
-    snapshot: Snapshot,
-    function: Callable[..., R],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> R:
-    bind(snapshot)
-    return function(*args, **kwargs)
+class _JobInCopy(_Job[P, R]):
+    """A function, and a copy of the caller's whole Context (S6)."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        super().__init__(function)
+        self.context = copy_context()
+        self.context.run(stay_behind)
+
+    @override
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        # Jobs of one `map` run at once, and a Context runs one thing at a time.
+        return self.context.copy().run(self.function, *args, **kwargs)
+
+    def __reduce__(self) -> str:
+        msg = (
+            "copy_context=True works within one process: a Context cannot be pickled. "
+            "Without it, the executor takes along what VarContext classes declare"
+        )
+        raise TypeError(msg)
+
+
+def _job(function: Callable[P, R], *, copy_context: bool) -> Callable[P, R]:
+    """Capture in the caller, now."""
+    return (_JobInCopy if copy_context else _Job)(function)
 
 
 class ContextExecutor(Executor):
@@ -52,6 +83,12 @@ class ContextExecutor(Executor):
 
     Args:
         executor: What runs the jobs: a thread or process pool, or a cluster's.
+        copy_context: Whether each job runs in a copy of the caller's whole Context, as
+            with :func:`asyncio.to_thread`, so that a tracer's span and a logger's keys
+            go along too. Within one process only.
+
+    Raises:
+        TypeError: If that is no executor.
 
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor
@@ -61,26 +98,33 @@ class ContextExecutor(Executor):
         ...         future = executor.submit(current_plan_name.get)
         ...     future.result()
         'nightly'
-
-    .. versionadded:: 0.1.0
     """
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, *, copy_context: bool = False) -> None:
+        # Distributed's executor is one without being a subclass.
+        if not callable(getattr(executor, "submit", None)):
+            msg = (
+                "ContextExecutor wraps an executor, such as ThreadPoolExecutor(4); got "
+                f"{describe(executor)}. ContextThreadPoolExecutor(4) is a thread pool"
+            )
+            raise TypeError(msg)
         self._executor = executor
+        self._copy_context = copy_context
 
     @override
     def submit(
         self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[R]:
         """Same as the executor's, under what is bound here."""
-        return self._executor.submit(_run, Snapshot.capture(), fn, *args, **kwargs)
+        job = _job(fn, copy_context=self._copy_context)
+        return self._executor.submit(job, *args, **kwargs)
 
     @override
     def map(
         self, fn: Callable[..., R], *iterables: Iterable[Any], **options: Any
     ) -> Iterator[R]:
         """Same as the executor's, under what is bound here."""
-        job = partial(_run, Snapshot.capture(), fn)
+        job = _job(fn, copy_context=self._copy_context)
         return self._executor.map(job, *iterables, **options)
 
     @override
@@ -95,27 +139,34 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
     For ``loop.set_default_executor``, which insists on a `ThreadPoolExecutor`: then
     ``loop.run_in_executor(None, ...)`` takes the plan along.
 
+    Args:
+        copy_context: Whether each job runs in a copy of the caller's whole Context; see
+            `ContextExecutor`. All other arguments are those of the base class.
+
     Example:
         >>> from aura_context import current_plan_name, plan_context
         >>> with ContextThreadPoolExecutor() as executor, plan_context("nightly"):
         ...     list(executor.map(lambda n: (n, current_plan_name.get()), range(2)))
         [(0, 'nightly'), (1, 'nightly')]
-
-    .. versionadded:: 0.1.0
     """
+
+    def __init__(self, *args: Any, copy_context: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._copy_context = copy_context
 
     @override
     def submit(
         self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[R]:
         """Same as the base class's, under what is bound here."""
-        return super().submit(_run, Snapshot.capture(), fn, *args, **kwargs)
+        job = _job(fn, copy_context=self._copy_context)
+        return super().submit(job, *args, **kwargs)
 
     @override
     def map(
         self, fn: Callable[..., R], *iterables: Iterable[Any], **options: Any
     ) -> Iterator[R]:
         """Same as the base class's, under what is bound here."""
-        # Since Python 3.14 some of the jobs may be submitted later than now.
-        job = partial(_run, Snapshot.capture(), fn)
+        # Here too: since Python 3.14 some of the jobs may be submitted later than now.
+        job = _job(fn, copy_context=self._copy_context)
         return super().map(job, *iterables, **options)

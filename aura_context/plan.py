@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 from contextvars import ContextVar
-from typing import Final, cast
+from functools import partial
+from typing import Final
 
 from typing_extensions import override
 
 from ._context import VarContext
+from ._text import is_readable
 
 
 __all__ = ["PlanContext", "current_plan_name", "plan_context"]
@@ -22,8 +26,6 @@ current_plan_name: Final[ContextVar[str | None]] = ContextVar(
 
 A plain :class:`contextvars.ContextVar`, in :pep:`567`'s sense: reading it costs
 what reading any of them costs.
-
-.. versionadded:: 0.1.0
 """
 
 
@@ -35,9 +37,9 @@ class PlanContext(VarContext[str | None]):
 
     Raises:
         TypeError: If the name is neither a str nor None.
-        ValueError: If the name is empty, only white space, or holds a character
-            that is not printable (:meth:`str.isprintable`): it would forge log
-            lines.
+        ValueError: If there is nothing to see in the name, or if it holds a control
+            character, a line or paragraph separator, a lone surrogate or a
+            bidirectional control: they forge or reorder log lines.
 
     Example:
         >>> with PlanContext("nightly") as context:
@@ -45,21 +47,18 @@ class PlanContext(VarContext[str | None]):
         ('nightly', 'nightly')
         >>> current_plan_name.get() is None
         True
-
-    .. versionadded:: 0.1.0
     """
 
-    __slots__ = ()
+    __slots__ = ("value",)
 
     var = current_plan_name
 
     def __init__(self, plan_name: str | None) -> None:
-        if plan_name is not None and not (
-            isinstance(plan_name, str)  # pyright: ignore[reportUnnecessaryIsInstance] - not all callers check types
-            and plan_name.isprintable()
-            and plan_name.strip()
+        # The usual name is printable, and begins with something to see.
+        if not (
+            type(plan_name) is str and plan_name >= "!" and plan_name.isprintable()
         ):
-            raise _refusal(plan_name)
+            _check(plan_name)
         self.value = plan_name
 
     @property
@@ -68,26 +67,13 @@ class PlanContext(VarContext[str | None]):
         return self.value
 
     @override
-    @classmethod
-    def require(cls) -> str:
-        """Return the name of the plan that is bound here.
-
-        Raises:
-            NotBoundError: If no plan is.
-
-        Example:
-            >>> with plan_context("nightly"):
-            ...     PlanContext.require()
-            'nightly'
-
-        .. versionadded:: 0.1.0
-        """
-        # super() refuses None, the variable's default.
-        return cast("str", super().require())
+    def describe(self) -> str:
+        """Return what messages show: a plan's name is no secret (N6)."""
+        return f"{type(self).__qualname__}({self.value!r})"
 
 
 def plan_context(plan_name: str | None) -> PlanContext:
-    """Return a new `PlanContext`: takes and raises the same.
+    """Return a new `PlanContext`; takes and raises the same.
 
     Example:
         >>> import asyncio
@@ -96,20 +82,32 @@ def plan_context(plan_name: str | None) -> PlanContext:
         ...         return current_plan_name.get()
         >>> asyncio.run(work())
         'nightly'
-
-    .. versionadded:: 0.1.0
     """
     return PlanContext(plan_name)
 
 
-def _refusal(plan_name: object) -> TypeError | ValueError:
-    """Return the error that says what is wrong with the name."""
+# Unless asked for more, tracemalloc remembers a single frame. That has to be the
+# caller's for a warning to say where the context was made (R5).
+if "tracemalloc" in getattr(sys, "_xoptions", ()):
+    plan_context = partial(PlanContext)
+
+
+def _check(plan_name: object) -> None:
+    """Raise the error that says what is wrong with the name, if anything is (N1)."""
+    if plan_name is None:
+        return
     if not isinstance(plan_name, str):
-        return TypeError(
+        msg = (
             f"plan_name must be a str, or None for no plan; got {plan_name!r} "
             f"of type {type(plan_name).__qualname__}"
         )
-    return ValueError(
-        "plan_name must have something to read in it, and only printable "
-        f"characters; got {plan_name!r}. For no plan, give None"
-    )
+        if callable(plan_name):
+            msg += '. To decorate a function, write @plan_context("name")'
+        raise TypeError(msg)
+    if not is_readable(plan_name):
+        msg = (
+            "plan_name must have something to see in it, and no control character, "
+            "line separator, lone surrogate or bidirectional control; "
+            f"got {plan_name!r}. For no plan, pass None"
+        )
+        raise ValueError(msg)

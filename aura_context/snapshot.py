@@ -4,30 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar
 
-from typing_extensions import override
-
+from . import _functions, _groups, _stack
 from ._context import BaseContext, VarContext
-from ._variables import UNSET, declared_classes, declaring_class, default
+from ._variables import (
+    MISSING,
+    declare,
+    declared_classes,
+    declaring_class,
+    newest,
+)
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, ItemsView, Iterator
-    from contextvars import ContextVar
-    from types import TracebackType
-
-    from ._steps import Held
+    from collections.abc import Callable, Iterator
 
 
-__all__ = ["Snapshot", "carry"]
+__all__ = ["Snapshot", "active_contexts", "carry"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Snapshot(BaseContext, Mapping[type[VarContext[Any]], Any]):
+class _Call(_stack.Private, _groups.Bindings):
+    """The handle of one call: binds what its snapshot binds."""
+
+    __slots__ = ("_by_var",)
+
+    def __init__(self, context: Snapshot) -> None:
+        self.context = context
+        self._by_var = context._by_var  # noqa: SLF001 - of this module
+
+
+class Snapshot(_groups.Bindings, BaseContext, Mapping[type[VarContext[Any]], Any]):
     """What was bound somewhere, to be bound again elsewhere.
 
     A mapping from the class that declares a variable to the variable's value, and a
@@ -54,66 +65,78 @@ class Snapshot(BaseContext, Mapping[type[VarContext[Any]], Any]):
         >>> with snapshot:
         ...     current_plan_name.get()
         'nightly'
-
-    .. versionadded:: 0.1.0
     """
 
-    __slots__ = ("_contexts", "_values")
+    __slots__ = ("_by_var", "_values")
+
+    call_class = _Call
 
     _values: Final[dict[type[VarContext[Any]], Any]]
-    _contexts: Final[dict[ContextVar[Any], VarContext[Any]]]
-    """What is entered for each variable: made once, as the stack holds them weakly."""
 
     def __init__(self, *contexts: VarContext[Any]) -> None:
-        values: dict[type[VarContext[Any]], Any] = {}
+        self._values = {}
+        self._by_var = {}
         for context in contexts:
-            # What a type promises is not yet so.
+            # Not all callers check types.
             if not isinstance(context, VarContext):  # pyright: ignore[reportUnnecessaryIsInstance]
-                msg = f"a Snapshot is made of contexts, got {context!r}"
+                msg = (
+                    "a Snapshot is made of contexts, such as plan_context('name'); "
+                    f"got {_functions.describe(context)}"
+                )
                 raise TypeError(msg)
-            cls = declaring_class(context.var)
-            if cls is None:
-                msg = f"{context!r} binds what no class declares since it was made"
-                raise TypeError(msg)
+            cls = _declared(type(context))
             if not cls.carried:
-                msg = f"{cls.__qualname__} has carried = False: {context!r} has to stay"
+                msg = (
+                    f"{cls.__qualname__} has carried = False: "
+                    f"{context.describe()} has to stay"
+                )
                 raise TypeError(msg)
-            if cls in values:
-                msg = f"{context!r} binds what {cls.__qualname__} has bound already"
+            if cls in self._values:
+                msg = (
+                    f"{context.describe()} binds the same variable as another "
+                    f"{cls.__qualname__}: pass one of them"
+                )
                 raise ValueError(msg)
-            values[cls] = context.value
-        self._values = values
-        self._contexts = {}
+            try:
+                value = context.value
+            except AttributeError:
+                context.explain_missing()
+                raise
+            self._hold(cls, value)
 
     @classmethod
     def capture(cls) -> Self:
         """Take what is bound here, raw values included, and as it is.
 
-        Only variables that a `VarContext` class declares, and only where they are
-        set; those of a class with ``carried = False`` stay.
+        Only variables that a `VarContext` class declares, and only if they are set;
+        those of a class with ``carried = False`` stay.
 
         Example:
             >>> from aura_context import plan_context
             >>> with plan_context("nightly"):
             ...     Snapshot.capture()
             Snapshot({PlanContext: 'nightly'})
-
-        .. versionadded:: 0.1.0
         """
-        return cls._holding(
-            {
-                owner: value
-                for owner in declared_classes()
-                if owner.carried and (value := owner.var.get(UNSET)) is not UNSET
-            }
-        )
+        snapshot = cls()
+        for owner in declared_classes():
+            value = owner.var.get(MISSING)
+            if value is not MISSING and owner.carried:
+                snapshot._hold(owner, value)
+        return snapshot
 
     @classmethod
-    def _holding(cls, values: dict[type[VarContext[Any]], Any]) -> Self:
-        """Return a snapshot that holds these values, whatever they are."""
+    def _holding(cls, values: Mapping[type[VarContext[Any]], Any]) -> Self:
+        """Return a snapshot that holds these values: called while unpickling."""
         snapshot = cls()
-        snapshot._values.update(values)
+        for owner, value in values.items():
+            # A class that arrives by value got its variable after its creation (S4).
+            snapshot._hold(_declared(owner), value)
         return snapshot
+
+    def _hold(self, cls: type[VarContext[Any]], value: object) -> None:
+        """Add a value while the snapshot is being made."""
+        self._values[cls] = value
+        self._by_var[cls.var] = value
 
     def __getitem__(self, cls: type[VarContext[Any]]) -> Any:
         return self._values[cls]
@@ -124,115 +147,56 @@ class Snapshot(BaseContext, Mapping[type[VarContext[Any]], Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    @override
-    def items(self) -> ItemsView[type[VarContext[Any]], Any]:
-        return self._values.items()
-
     def __repr__(self) -> str:
         pairs = (f"{cls.__qualname__}: {value!r}" for cls, value in self.items())
         return f"{type(self).__qualname__}({{{', '.join(pairs)}}})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._holding, (self._values,)
-
-    @override
-    def __enter__(self) -> Self:
-        """Bind all that is declared, to what was captured or to its default.
-
-        .. versionadded:: 0.1.0
-        """
-        self._entered = True
-        for part in self._bound():
-            part.__enter__()
-        return self
-
-    @override
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False] | None:
-        """Restore all, and let any exception pass; same as a `VarContext`'s.
-
-        Raises:
-            NotEnteredError: If this snapshot has never been entered.
-
-        Warns:
-            ForeignExitWarning: If the block was not entered in this Context.
-        """
-        parts = reversed([*self._contexts.values()])
-        left = [part.__exit__(exc_type, exc, traceback) for part in parts]
-        if None in left:
-            return None
-        self._left_elsewhere()
-        return False
+        # In the order of declaration, so that the newest of a name comes last.
+        known = {cls: number for number, cls in enumerate(declared_classes())}
+        ordered = sorted(self._values, key=lambda cls: known.get(cls, -1))
+        return self._holding, ({newest(cls): self._values[cls] for cls in ordered},)
 
     def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function inside the block, as ``Context.run`` would.
+        """Call the function inside a block, as ``Context.run`` would.
 
-        Decorate a function that is async or a generator instead: calling it does
-        not yet run its body.
+        If that returns a coroutine or generator, decorate the function instead:
+        calling it does not yet run its body.
 
         Example:
             >>> from aura_context import current_plan_name, plan_context
             >>> Snapshot(plan_context("nightly")).run(current_plan_name.get)
             'nightly'
-
-        .. versionadded:: 0.1.0
         """
-        with self:
+        with self if self.overrides("__enter__", "__exit__") else _Call(self):
             return function(*args, **kwargs)
 
-    def _bound(self) -> list[VarContext[Any]]:
-        """Return what to enter, one for each variable that is declared by now."""
-        values = {cls.var: value for cls, value in self._values.items()}
-        for cls in declared_classes():
-            var = cls.var
-            if var not in self._contexts:
-                value = values[var] if var in values else default(var)
-                part = _Part(cls, value)
-                # Or will be, before anybody leaves the snapshot that has it.
-                part._entered = True  # noqa: SLF001 - it is of this very module
-                self._contexts.setdefault(var, part)
-        return [*self._contexts.values()]
 
-    @override
-    def _bindings(self) -> Held:
-        return [(part, part.value) for part in self._bound()]
+def _declared(cls: type[VarContext[Any]]) -> type[VarContext[Any]]:
+    """Return the class that declares the variable, if need be this one, now."""
+    owner = declaring_class(cls.var)
+    if owner is None:
+        declare(cls)
+    return owner or cls
 
 
-class _Part(VarContext[Any]):
-    """Binds one variable for a snapshot.
+def active_contexts() -> tuple[VarContext[Any] | Snapshot, ...]:
+    """Return the contexts whose blocks are open here, outermost first.
 
-    The declaring class itself might take other arguments, or refuse a raw value; an
-    instance made past its ``__init__`` would be half an object, for all to see in
-    `active_contexts`.
+    A child task lists what it inherited with its copy of the Context and is still
+    open.
+
+    Example:
+        >>> from aura_context import plan_context
+        >>> with plan_context("outer"), plan_context("inner"):
+        ...     active_contexts()
+        (PlanContext('outer'), PlanContext('inner'))
     """
-
-    def __init__(self, cls: type[VarContext[Any]], value: object) -> None:
-        self.var = cls.var  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue] - any class's
-        self.value = value
-        self._class = cls
-        self.current = cls.current  # type: ignore[method-assign] # any class's, too
-        self.require = cls.require  # type: ignore[method-assign] # likewise
-
-    @override
-    def __repr__(self) -> str:
-        return f"{self._class.__qualname__}({self.value!r})"
-
-    @override
-    def _left_elsewhere(self) -> None:
-        if not hasattr(self, "_entered"):
-            super()._left_elsewhere()
-        # Else the snapshot tells, of all its parts at once.
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._class, self.value)
+    return tuple(_stack.open_contexts())[::-1]
 
 
 def carry(function: F) -> F:
-    """Capture what is bound here, now, and run the function under it, wherever.
+    """Capture what is bound here, now, and run the function under it, anywhere.
 
     The one primitive for all: hand the result to a thread, an executor, a callback, a
     process or a task queue. It can be called any number of times, also at once, and
@@ -257,8 +221,6 @@ def carry(function: F) -> F:
         >>> thread.start()
         nightly
         >>> thread.join()
-
-    .. versionadded:: 0.1.0
     """
     carried: Any = _Carried(Snapshot.capture(), function)
     result: F = carried
@@ -269,13 +231,19 @@ class _Carried(Generic[P, R]):
     """A function under a snapshot; an object, because a closure does not pickle."""
 
     def __init__(self, snapshot: Snapshot, function: Callable[P, R]) -> None:
+        run = snapshot(function)
         # First, as it copies attributes of any name.
         update_wrapper(self, function)
         self._parts = snapshot, function
-        self._run = snapshot(function)
+        self._run = run
+        # Frameworks ask `__call__` for annotations and kind: here it is the function's.
+        self.__dict__["__call__"] = run
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._run(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"carry({_functions.describe(self._parts[1])})"
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         snapshot, function = self._parts
@@ -284,7 +252,7 @@ class _Carried(Generic[P, R]):
         return type(self)(snapshot, function.__get__(instance, owner))
 
     def __getattr__(self, name: str) -> Any:
-        # `inspect` tells the kind of a function by attributes such as __code__.
+        # `inspect` recognises the kind of a function by attributes such as __code__.
         return getattr(self._run, name)
 
     def __reduce__(self) -> tuple[Any, ...]:

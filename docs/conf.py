@@ -43,12 +43,12 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         r"py:(class|obj|data|exc|meth|func)",
-        r"(_?contextvars|concurrent\.futures|types|typing|typing_extensions)\..+|str(\.\w+)?|bool|object",
+        r"(_?contextvars|asyncio|concurrent\.futures|types|typing|typing_extensions)\..+|str(\.\w+)?|bool|object",
     ),
     (
         r"py:(class|exc)",
         # The first are type variables, which have no page.
-        r"[PRT]|P\.(kw)?args|aura_context\.(_context\.[FT]|snapshot\.F)|Any|Celery|Contexts|ContextVar|Future|Self|TracebackType|\w+Error|\w+Warning|BaseException",
+        r"[PRT]|P\.(kw)?args|aura_context\.(_context\.[FRT]|snapshot\.F)|_MutableHeaders|_Headers|_Pairs|Any|Celery|Contexts|ContextVar|Future|Self|TracebackType|\w+Error|\w+Warning|BaseException",
     ),
 ]
 

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from aura_context import PlanContext, VarContext, current_plan_name, plan_context
+from aura_context import (
+    PlanContext,
+    VarContext,
+    current_plan_name,
+    plan_context,
+)
 
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
+
+    from aura_context._context import BaseContext
 
 
 R = TypeVar("R")
@@ -58,7 +65,18 @@ def copied(function: Callable[[], R]) -> R:
     return copy_context().run(function)
 
 
-def leave(context: VarContext[Any]) -> None:
+def merged(function: Callable[[], R]) -> R:
+    """Run the function in a copy, then set here what differs, as asgiref does."""
+    child = copy_context()
+    try:
+        return child.run(function)
+    finally:
+        for var, value in child.items():
+            if copy_context().get(var, UNSET) != value:
+                var.set(value)
+
+
+def leave(context: BaseContext) -> None:
     """Leave the context's innermost block."""
     context.__exit__(None, None, None)
 

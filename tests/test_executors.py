@@ -1,4 +1,4 @@
-"""Rules S4 and S5: executors that carry, in threads and in processes."""
+"""Rules S4 to S6: executors that carry, in threads and in processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import itertools
 import operator
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import weakref
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from aura_context import (
     ContextExecutor,
     ContextThreadPoolExecutor,
     Snapshot,
+    VarContext,
     active_contexts,
     carry,
     current_plan_name,
@@ -268,6 +270,105 @@ class TestS5Clean:
         pool.look()  # by now the worker has dropped the job before
         gc.collect()
         assert reference() is None
+
+
+class StaysContext(VarContext[str]):
+    """Binds what no job may see."""
+
+    var: ClassVar[ContextVar[str]] = ContextVar("current_stays", default="default")
+    carried = False
+
+
+@pytest.fixture(params=[ContextExecutor, ContextThreadPoolExecutor])
+def copying(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    if request.param is ContextExecutor:
+        with ContextExecutor(ThreadPoolExecutor(2), copy_context=True) as executor:
+            yield executor
+    else:
+        with ContextThreadPoolExecutor(2, copy_context=True) as executor:
+            yield executor
+
+
+class TestS6CopyContext:
+    def test_takes_every_variable_along(self, copying: Executor) -> None:
+        current_other.set("span")
+        with plan_context("p"), RunContext(7):
+            job = copying.submit(lambda: (look(), current_other.get()))
+            current_other.set("later")
+        assert job.result() == (("p", 7), "span")
+
+    def test_what_is_not_carried_stays(self, copying: Executor) -> None:
+        def job() -> object:
+            return StaysContext.var.get(), active_contexts()
+
+        with plan_context("a") as a, StaysContext("s"), RunContext(1) as run:
+            assert copying.submit(job).result() == ("default", (a, run))
+            assert (StaysContext.current(), len(active_contexts())) == ("s", 3)
+        with Snapshot(plan_context("a")) as snapshot, StaysContext("s"):
+            assert copying.submit(job).result() == ("default", (snapshot,))
+        StaysContext.var.set("raw")
+        assert copying.submit(job).result() == ("default", ())
+
+    def test_a_block_that_the_caller_leaves_is_not_listed_any_more(
+        self, copying: Executor
+    ) -> None:
+        left = threading.Event()
+
+        def job() -> object:
+            before = active_contexts()
+            left.wait()
+            return before, active_contexts(), current_plan_name.get()
+
+        with StaysContext("s"), RunContext(1) as run:
+            with plan_context("a") as a:
+                started = copying.submit(job)
+                while not started.running():
+                    pass
+                assert a is not None
+            left.set()
+            result: Any = started.result()
+            before, after, name = result
+        assert after == (run,)
+        assert before in ((run, a), (run,))
+        assert name == "a"
+
+    def test_a_job_leaves_nothing_behind(self, copying: Executor) -> None:
+        with plan_context("p") as block:
+            for _ in range(3):
+                copying.submit(current_other.set, "job").result()
+                copying.submit(TenantContext("t").__enter__).result()
+            assert active_contexts() == (block,)
+            assert current_other.get() == "other"
+            assert copying.submit(held, TenantContext.var).result() == UNSET
+
+    def test_map_takes_the_same_along_to_all_jobs(self, copying: Executor) -> None:
+        current_other.set("span")
+        barrier = threading.Barrier(2)
+
+        def job(number: int) -> object:
+            barrier.wait()  # both at once, each in a copy of its own
+            current_other.set(f"{current_other.get()} {number}")
+            return current_other.get()
+
+        assert [*copying.map(job, range(2))] == ["span 0", "span 1"]
+
+    def test_exceptions_pass(self, copying: Executor) -> None:
+        def job() -> None:
+            raise Boom
+
+        with pytest.raises(Boom):
+            copying.submit(job).result()
+
+    def test_a_process_pool_says_that_it_cannot(self) -> None:
+        class Pickling(Executor):
+            """Pickles jobs, as a process pool does."""
+
+            def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+                pickle.dumps((fn, args, kwargs))
+                raise AssertionError
+
+        with pytest.raises(TypeError, match="within one process"):
+            ContextExecutor(Pickling(), copy_context=True).submit(len, "")
 
 
 class TestS5Executor:

@@ -1,4 +1,4 @@
-"""Any sequence of blocks, in any Contexts, against a model of R1-R8 and R11."""
+"""Any sequence of blocks, in any Contexts, against a model of R1-R5, R8 and R11."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import gc
 import itertools
 import threading
+import warnings
 
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -45,6 +44,7 @@ VALUES: dict[type[VarContext[Any]], tuple[Any, ...]] = {
 }
 HOW = st.sampled_from(["here", "thread", "task"])
 CLASSES = st.sampled_from(list(VALUES))
+DEFAULTS: dict[ContextVar[Any], object] = {current_plan_name: None, current_run: 0}
 
 
 def same(one: object, other: object) -> bool:
@@ -53,13 +53,14 @@ def same(one: object, other: object) -> bool:
 
 @dataclass(eq=False)
 class Block:
-    """One block: what it binds, what it found, and who can still leave it."""
+    """One block: who entered it, what it binds, and what the variable held before."""
 
     context: VarContext[Any] | None
     number: int
+    owner: Model
     var: ContextVar[Any]
     value: object
-    found: object
+    before: object
     left: bool = False
 
     @property
@@ -73,55 +74,91 @@ class Model:
 
     real: Context
     now: dict[ContextVar[Any], object]
-    inherited: list[Block] = field(default_factory=list)
-    own: list[Block] = field(default_factory=list)
+    everywhere: list[Model]
+    blocks: list[Block]
+    """All that were ever opened, in any Context."""
+    stack: list[Block] = field(default_factory=list)
+    """Its own blocks, and those of other Contexts: inherited, or copied over it."""
 
     @property
     def active(self) -> list[Block]:
-        return [block for block in self.inherited + self.own if block.open]
+        return [block for block in self.stack if block.open]
 
     @property
-    def numbers(self) -> list[int]:
-        """The contexts that can be left here."""
-        return sorted({block.number for block in self.own if block.open})
+    def own(self) -> list[Block]:
+        return [each for each in self.stack if each.owner is self and not each.left]
 
     def copy(self) -> Model:
-        return Model(self.real.copy(), dict(self.now), self.inherited + self.own)
+        real, now, stack = self.real.copy(), dict(self.now), [*self.stack]
+        return Model(real, now, self.everywhere, self.blocks, stack)
+
+    def merge(self, copy: Model) -> None:
+        """Take over what a copy holds, as frameworks do that run code in one."""
+        for var, value in copy.now.items():
+            if value is not UNSET and value != self.now[var]:
+                self.now[var] = value
+        self.stack = [*copy.stack]
 
     def enter(self, context: VarContext[Any], number: int) -> None:
-        self.retire_abandoned()
+        self.settle()
         var, value = context.var, context.value
-        found = self.now[var]
-        if same(found, value):
-            value = found  # the variable is left alone
-        self.own.append(Block(context, number, var, value, found))
+        before = self.now[var]
+        if same(before, value):
+            value = before  # the variable is left alone
+        self.stack.append(Block(context, number, self, var, value, before))
+        self.blocks.append(self.stack[-1])
         self.now[var] = value
 
-    def leave(self, number: int) -> None:
-        self.retire_abandoned()
-        block = [b for b in self.own if b.number == number][-1]
-        if heir := self.heir(block):
-            heir.found = block.found
-        else:
-            self.now[block.var] = block.found
-        self.drop(block)
+    def leave(self, number: int) -> bool:
+        """Leave the innermost block of that number; return whether it is an own one."""
+        blocks = [block for block in self.active if block.number == number]
+        if not blocks:
+            return False
+        self.settle()
+        block = blocks[-1]
+        if block.owner is self:
+            self.drop_copied(block)
+            self.restore(block)
+            return True
+        if self.active[-1] is block:  # in this Context alone
+            unset = block.before is UNSET
+            self.now[block.var] = DEFAULTS[block.var] if unset else block.before
+            self.stack.remove(block)
+        return False
 
-    def retire_abandoned(self) -> None:
-        for block in reversed([b for b in self.own if b.context is None]):
-            if heir := self.heir(block):
-                if heir.found is block.value:
-                    heir.found = block.found
-            elif self.now[block.var] is block.value:
-                self.now[block.var] = block.found
-            self.drop(block)
+    def drop_copied(self, block: Block) -> None:
+        """Drop what other Contexts' values, copied over this one, have put on top."""
+        above = self.stack[self.stack.index(block) + 1 :]
+        for number, copied in enumerate(above):
+            if copied.owner is self:
+                continue
+            upper = [each for each in above[number:] if each in self.own]
+            for model in self.everywhere:
+                # An own block above takes along the Contexts that have inherited it.
+                if model is self or (upper and upper[0] in model.stack):
+                    model.stack = [each for each in model.stack if each is not copied]
+
+    def settle(self) -> None:
+        for block in reversed(self.own):
+            if block.context is None:
+                heir = self.heir(block)
+                now = heir.before if heir else self.now[block.var]
+                if now is block.value:  # otherwise it was set raw since
+                    self.restore(block)
+                block.left = True
+        while self.stack and not self.stack[-1].open:
+            del self.stack[-1]  # another Context's, to be settled there
+
+    def restore(self, block: Block) -> None:
+        if heir := self.heir(block):
+            heir.before = block.before
+        else:
+            self.now[block.var] = block.before
+        block.left = True
 
     def heir(self, block: Block) -> Block | None:
         above = self.own[self.own.index(block) + 1 :]
-        return next((b for b in above if b.var is block.var), None)
-
-    def drop(self, block: Block) -> None:
-        block.left, block.context = True, None
-        self.own.remove(block)
+        return next((each for each in above if each.var is block.var), None)
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -129,7 +166,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.models = [Model(Context(), dict.fromkeys(VARIABLES, UNSET))]
+        self.models: list[Model] = []
+        self.blocks: list[Block] = []
+        self.models.append(self.fresh())
         self.contexts: dict[int, VarContext[Any]] = {}
         self.numbers = itertools.count()
         self.loop = asyncio.new_event_loop()
@@ -140,8 +179,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: len(self.models) < 4)
     @rule(data=st.data(), copy=st.booleans())
     def another_context(self, data: st.DataObject, copy: bool) -> None:
-        new = Model(Context(), dict.fromkeys(VARIABLES, UNSET))
-        self.models.append(self.draw_model(data).copy() if copy else new)
+        self.models.append(self.draw_model(data).copy() if copy else self.fresh())
 
     @rule(data=st.data(), cls=CLASSES, how=HOW)
     def enter(self, data: st.DataObject, cls: type[VarContext[Any]], how: str) -> None:
@@ -155,31 +193,48 @@ class AnyOrder(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.contexts)))
         self.enter_in(self.draw_model(data), number, how)
 
-    @precondition(lambda self: any(model.numbers for model in self.models))
+    @precondition(lambda self: self.contexts)
     @rule(data=st.data(), how=HOW)
     def leave(self, data: st.DataObject, how: str) -> None:
-        model = self.draw_model(data, [m for m in self.models if m.numbers])
-        number = data.draw(st.sampled_from(model.numbers))
-        model.leave(number)
-        self.leave_in(model, number, how)
+        number = data.draw(st.sampled_from(sorted(self.contexts)))
+        self.leave_in(self.draw_model(data), number, how)
+
+    @precondition(lambda self: any(model.own for model in self.models))
+    @rule(data=st.data(), how=HOW)
+    def leave_own(self, data: st.DataObject, how: str) -> None:
+        model = self.draw_model(data, [each for each in self.models if each.own])
+        numbers = {block.number for block in model.own if block.context}
+        if numbers:
+            number = data.draw(st.sampled_from(sorted(numbers)))
+            self.leave_in(model, number, how)
+
+    @rule(data=st.data(), cls=CLASSES, how=HOW)
+    def enter_in_a_merged_copy(
+        self, data: st.DataObject, cls: type[VarContext[Any]], how: str
+    ) -> None:
+        number = next(self.numbers)
+        self.contexts[number] = cls(data.draw(st.sampled_from(VALUES[cls])))
+        model = self.draw_model(data)
+        copy = model.copy()
+        self.enter_in(copy, number, how)
+        self.merge(model, copy)
 
     @precondition(lambda self: self.contexts)
     @rule(data=st.data(), how=HOW)
-    def leave_elsewhere(self, data: st.DataObject, how: str) -> None:
+    def leave_in_a_merged_copy(self, data: st.DataObject, how: str) -> None:
         number = data.draw(st.sampled_from(sorted(self.contexts)))
-        for model in self.models:
-            if number not in model.numbers:
-                with pytest.warns(ForeignExitWarning):
-                    self.leave_in(model, number, how)
+        model = self.draw_model(data)
+        copy = model.copy()
+        self.leave_in(copy, number, how)
+        self.merge(model, copy)
 
     @precondition(lambda self: self.contexts)
     @rule(data=st.data())
     def abandon(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.contexts)))
-        for model in self.models:
-            for block in model.own:
-                if block.number == number:
-                    block.context = None
+        for block in self.blocks:
+            if block.number == number:
+                block.context = None
         del self.contexts[number]
         gc.collect(0)
 
@@ -205,6 +260,21 @@ class AnyOrder(RuleBasedStateMachine):
         among = among or self.models
         return among[data.draw(st.integers(0, len(among) - 1))]
 
+    def fresh(self) -> Model:
+        now: dict[ContextVar[Any], object] = dict.fromkeys(VARIABLES, UNSET)
+        return Model(Context(), now, self.models, self.blocks)
+
+    def merge(self, model: Model, copy: Model) -> None:
+        """Copy back what differs, as asgiref does."""
+        model.merge(copy)
+
+        def copy_back() -> None:
+            for var, value in copy.real.items():
+                if var.get(UNSET) != value:
+                    var.set(value)
+
+        model.real.run(copy_back)
+
     def enter_in(self, model: Model, number: int, how: str) -> None:
         context = self.contexts[number]
         model.enter(context, number)
@@ -213,7 +283,12 @@ class AnyOrder(RuleBasedStateMachine):
     def leave_in(self, model: Model, number: int, how: str) -> None:
         context = self.contexts[number]
         leave = partial(context.__exit__, None, None, None)
-        self.run(model.real, how, leave, partial(context.__aexit__, None, None, None))
+        leave_async = partial(context.__aexit__, None, None, None)
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always")
+            self.run(model.real, how, leave, leave_async)
+        categories = [] if model.leave(number) else [ForeignExitWarning]
+        assert [each.category for each in record] == categories
 
     def run(
         self,

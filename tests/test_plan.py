@@ -6,6 +6,8 @@ import asyncio
 
 from contextvars import Context, ContextVar
 from enum import StrEnum
+from typing import Any
+from unicodedata import category
 
 import pytest
 
@@ -15,11 +17,28 @@ from hypothesis import strategies as st
 from aura_context import (
     NotBoundError,
     PlanContext,
+    VarContext,
     current_plan_name,
     plan_context,
 )
 
-from .contexts import UNSET, held
+from .contexts import (
+    UNSET,
+    RunContext,
+    TenantContext,
+    current_run,
+    current_tenant,
+    held,
+)
+
+
+EMPTY_BAG: list[int] = []
+
+BIDIRECTIONAL = {
+    *(0x061C, 0x200E, 0x200F),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+}
 
 
 class TestCurrentPlanName:
@@ -57,33 +76,81 @@ class TestN1Refusals:
             "",
             " ",
             " \t ",
-            "a\nb",
-            "a\rb",
-            "\x00",
-            "a\x1b[31m",
-            "\u2028",
-            "a\u200bb",
-            "\ud800",
+            "\u3000",
+            "\u200b",
+            "\u200b \u2060",
+            "\ufeff",
+            "\u200c\u200d",
         ],
     )
-    def test_not_printable_or_empty(self, name: str) -> None:
-        with pytest.raises(ValueError, match="something to read") as error:
+    def test_nothing_to_see(self, name: str) -> None:
+        with pytest.raises(ValueError, match="something to see") as error:
+            plan_context(name)
+        assert repr(name) in str(error.value)
+        assert str(error.value).isprintable()
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("a\nb", "a\rb", "\x00", "a\x1b[31m", "a\x7f", "a\x85b", "a\tb"),  # Cc
+            *("a\u2028b", "a\u2029b"),  # Zl, Zp
+            *("\ud800", "a\udfff"),  # Cs
+            *(f"a{chr(code)}b" for code in BIDIRECTIONAL),
+        ],
+    )
+    def test_what_forges_or_reorders_a_line(self, name: str) -> None:
+        with pytest.raises(ValueError, match="no control character") as error:
             plan_context(name)
         assert repr(name) in str(error.value)
         assert str(error.value).isprintable()
 
     @given(st.text())
     def test_every_name_is_bound_as_it_is_or_refused(self, name: str) -> None:
-        if not name.isprintable() or not name.strip():
+        categories = {category(character) for character in name}
+        forges = categories & {"Cc", "Zl", "Zp", "Cs"}
+        reorders = BIDIRECTIONAL & {*map(ord, name)}
+        if forges or reorders or categories <= {"Zs", "Cf"}:
             with pytest.raises(ValueError, match="plan_name"):
                 plan_context(name)
             return
         with plan_context(name):
             assert current_plan_name.get() is name
 
-    @pytest.mark.parametrize("name", ["计划", "a b", "ünï-cødé", "🜁"])
-    def test_any_readable_name_will_do(self, name: str) -> None:
-        assert plan_context(name).plan_name == name
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("计划", "a b", "ünï-cødé", "🜁", " padded ", "!", "~"),
+            "计划\u3000A",  # an ideographic space, as input methods type it
+            "a\u00a0b",
+            "\u00a0a",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian
+            "\U0001f469\u200d\U0001f4bb",  # an emoji that is joined
+            "a\u200bb",
+            "\ufeffa",
+            "\ue000",  # a private character
+            "\u0378",  # one that is not assigned
+        ],
+    )
+    def test_anything_else_is_a_name(self, name: str) -> None:
+        context = plan_context(name)
+        assert context.plan_name == name
+        with context:
+            assert current_plan_name.get() is name
+
+    def test_a_function_is_told_how_to_decorate(self) -> None:
+        class Job:
+            def __call__(self) -> None: ...
+
+        functions: list[Any] = [plan_context, len, lambda: None, Job(), Job, held]
+        for function in functions:
+            with pytest.raises(TypeError, match=r'write @plan_context\("name"\)'):
+                plan_context(function)
+
+    @pytest.mark.parametrize("name", [1, "", b"plan"])
+    def test_what_is_no_function_is_not(self, name: Any) -> None:
+        with pytest.raises((TypeError, ValueError)) as error:
+            plan_context(name)
+        assert "decorate" not in str(error.value)
 
     def test_a_subclass_of_str_keeps_its_type(self) -> None:
         class Plan(StrEnum):
@@ -137,6 +204,23 @@ class TestN3Reading:
         with pytest.raises(NotBoundError, match="current_plan_name is not bound here"):
             PlanContext.require()
 
+    def test_require_refuses_none_where_that_is_not_the_default(self) -> None:
+        class StepContext(VarContext[str | None]):
+            var = ContextVar("step", default="first")
+
+        assert StepContext.current() == "first"
+        with StepContext(None), pytest.raises(NotBoundError, match="StepContext"):
+            StepContext.require()
+        with StepContext("second"):
+            assert StepContext.require() == "second"
+
+    def test_require_takes_what_is_false_but_bound(self) -> None:
+        with TenantContext(""):
+            assert TenantContext.require() == ""
+        token = current_plan_name.set("")
+        assert PlanContext.require() == ""
+        current_plan_name.reset(token)
+
     def test_the_error_is_a_lookup_error(self) -> None:
         with pytest.raises(LookupError):
             PlanContext.require()
@@ -145,4 +229,51 @@ class TestN3Reading:
         PlanContext.current()
         with pytest.raises(NotBoundError):
             PlanContext.require()
+        assert not PlanContext.is_bound()
         assert held() == UNSET
+
+
+class TestN3IsBound:
+    def test_by_a_block(self) -> None:
+        assert not PlanContext.is_bound()
+        with plan_context("p"):
+            assert PlanContext.is_bound()
+            with plan_context(None):
+                assert not PlanContext.is_bound()
+            assert PlanContext.is_bound()
+        assert not PlanContext.is_bound()
+
+    def test_raw(self) -> None:
+        token = current_tenant.set("raw")
+        assert TenantContext.is_bound()
+        current_tenant.set("")
+        assert TenantContext.is_bound()
+        current_tenant.set(None)
+        assert not TenantContext.is_bound()
+        current_tenant.reset(token)
+        assert not TenantContext.is_bound()
+
+    def test_to_the_default(self) -> None:
+        with RunContext(current_run.get()):
+            assert not RunContext.is_bound()
+        with RunContext(1):
+            assert RunContext.is_bound()
+
+    def test_an_equal_str_is_the_default_and_other_equal_values_are_not(self) -> None:
+        class ModeContext(VarContext[str]):
+            var = ContextVar("mode", default="not set")
+
+        class BagContext(VarContext[list[int]]):
+            var = ContextVar("bag", default=EMPTY_BAG)
+
+        with ModeContext(" ".join(["not", "set"])), BagContext([]):
+            assert not ModeContext.is_bound()
+            assert BagContext.is_bound()
+
+    def test_by_a_subclass(self) -> None:
+        class Special(TenantContext):
+            pass
+
+        with Special("t"):
+            assert TenantContext.is_bound()
+            assert Special.is_bound()

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from aura_context import PlanContext, VarContext
-from aura_context._stack import same
-from aura_context._variables import default
 
 
 Contexts: TypeAlias = Mapping[str, type[VarContext[Any]]]
@@ -61,7 +59,7 @@ def sendable(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
 
 def is_bound(cls: type[VarContext[Any]]) -> bool:
     """Return whether the class's variable holds something else than its default."""
-    return not same(cls.var.get(), default(cls.var))
+    return cls.is_bound()
 
 
 def described(given: object) -> str:

@@ -7,6 +7,7 @@ from inspect import isawaitable
 from typing import Any, TypeAlias
 
 from aura_context import Snapshot
+from aura_context._stack import leave_leftovers
 
 from ._resolved import Resolved, checked
 
@@ -61,9 +62,15 @@ class ContextMiddleware:
         """
         if scope["type"] not in {"http", "websocket"}:
             return await self._app(scope, receive, send)
-        async with Snapshot():
-            resolved = self._resolve(scope)
-            if isawaitable(resolved):
-                resolved = await resolved
-            async with checked(resolved):
-                return await self._app(scope, receive, send)
+        async with Snapshot() as clean:
+            try:
+                resolved = self._resolve(scope)
+                if isawaitable(resolved):
+                    resolved = await resolved
+                async with checked(resolved) as context:
+                    try:
+                        return await self._app(scope, receive, send)
+                    finally:
+                        leave_leftovers(context)
+            finally:
+                leave_leftovers(clean)

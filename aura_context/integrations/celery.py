@@ -9,6 +9,7 @@ from celery import current_task, signals
 from celery.local import Proxy
 
 from aura_context import PlanContext, Snapshot
+from aura_context._stack import leave_leftovers
 
 from ._named import sendable
 from .messages import dump, load
@@ -172,6 +173,7 @@ def _end(task: Any, **_signal: Any) -> None:
     attributes = cast("dict[str, Any]", vars(task.request))
     run = attributes.pop(_RUN, None)
     if isinstance(run, _Run):
+        leave_leftovers(run.block)
         run.block.__exit__(None, None, None)
 
 

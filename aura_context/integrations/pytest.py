@@ -54,7 +54,13 @@ class _State:
     def left(self) -> str:
         """Return what has been opened or changed since, in words."""
         opened = self._opened()
-        told = {context.var for context in opened}
+        told = {
+            cls.var
+            for cls in _variables.declared_classes()
+            for context in opened
+            # A Snapshot binds them all.
+            if isinstance(context, Snapshot) or context.var is cls.var
+        }
         words = [f"{_shown(context)} open" for context in opened]
         words += [
             _changed(cls, cls.var.get())
@@ -77,8 +83,14 @@ class _State:
         """Leave and put back what `left` tells of, and return it."""
         words = self.left()
         if words:
-            for context in reversed(self._opened()):
-                _stack.leave_any(context)
+            opened = [id(context) for context in self._opened()]
+            for entry in [*_stack.walk(_stack.stack.get())]:
+                handle = entry()
+                # The handle of a decorated call is its own; what it lists is not.
+                if handle is not None and id(handle.listed()) in opened:
+                    opened.remove(id(handle.listed()))
+                    if entry.belongs_here():
+                        entry.leave()
             self.lost()
             for cls in self._changed():
                 cls.var.set(self._before(cls))
@@ -120,9 +132,9 @@ class _State:
             for cls, value in self._values.items()
         )
 
-    def _opened(self) -> list[VarContext[Any]]:
+    def _opened(self) -> list[VarContext[Any] | Snapshot]:
         known = Counter(map(id, self._open))
-        opened: list[VarContext[Any]] = []
+        opened: list[VarContext[Any] | Snapshot] = []
         for context in active_contexts():
             known[id(context)] -= 1
             if known[id(context)] < 0:
@@ -145,7 +157,7 @@ class _State:
 # Values may be secrets: only a plan's is shown.
 
 
-def _shown(context: VarContext[Any]) -> str:
+def _shown(context: VarContext[Any] | Snapshot) -> str:
     if isinstance(context, PlanContext):
         return repr(context)
     return f"{type(context).__qualname__}(...)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from aura_context import Snapshot
+from aura_context._stack import leave_leftovers
 
 from ._resolved import Resolved, checked
 
@@ -21,9 +22,10 @@ class ContextMiddleware:
     """Binds what `resolve` finds for the whole of a request.
 
     The call of the application, each step of the body that it returns, and the
-    body's ``close()`` are bound one by one, so the server never sees the value, and
-    may take the steps in any thread. Every request starts clean, whatever the
-    server's Context holds: what is not resolved has its default.
+    body's ``close()`` are the steps of one generator. What one of them leaves open or
+    sets raw, the next ones have; the server, which may take the steps in any thread,
+    never does, and nothing is left when the request is over. Every request starts
+    clean, whatever the server's Context holds: what is not resolved has its default.
 
     Args:
         app: The application to wrap. Put this outermost, and once.
@@ -57,27 +59,40 @@ class ContextMiddleware:
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve a request, bound to what was resolved."""
-        with Snapshot():
-            context = checked(self._resolve(environ))
-            bound_steps = Snapshot()(context(_steps))
-            with context:
-                body = self._app(environ, start_response)
-        # These run no code of the application, and servers know them by their type:
-        # they take the length of the ones, and give the other to the kernel.
-        wrapper = environ.get("wsgi.file_wrapper")
-        if type(body) in (list, tuple) or (
-            isinstance(wrapper, type) and isinstance(body, wrapper)
-        ):
+        with Snapshot() as clean:
+            try:
+                context = checked(self._resolve(environ))
+            finally:
+                leave_leftovers(clean)
+        steps = Snapshot()(context(_steps))(self._app, environ, start_response)
+        try:
+            next(steps)
+        except StopIteration as done:
+            body: Iterable[bytes] = done.value
             return body
-        return _Body(bound_steps(body))
+        return _Body(steps)
 
 
 _IDLE: Final = object()
 """Yielded where there is nothing for the server."""
 
 
-def _steps(body: Iterable[bytes]) -> Generator[Any, None, None]:
-    """Iterate over the body, waiting before and after to be closed."""
+def _steps(
+    app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+) -> Generator[Any, None, Iterable[bytes] | None]:
+    """Call the application and iterate over its body, waiting twice to be closed.
+
+    All are steps of one generator, so what the call leaves open the body has, and the
+    server has not (F2). A body that runs no code of the application is returned.
+    """
+    body = app(environ, start_response)
+    # Servers know these by their type: they take the length of the ones, and give the
+    # other to the kernel.
+    wrapper = environ.get("wsgi.file_wrapper")
+    if type(body) in (list, tuple) or (
+        isinstance(wrapper, type) and isinstance(body, wrapper)
+    ):
+        return body
     try:
         yield _IDLE
         for chunk in body:  # noqa: UP028 - delegating would close the body by itself
@@ -93,9 +108,8 @@ def _steps(body: Iterable[bytes]) -> Generator[Any, None, None]:
 class _Body:
     """The body of a response, each step of it bound."""
 
-    def __init__(self, steps: Generator[Any, None, None]) -> None:
+    def __init__(self, steps: Generator[Any, None, Any]) -> None:
         self._steps = steps
-        next(steps)  # a generator that has not begun would not close the body
 
     def __iter__(self) -> _Body:
         return self

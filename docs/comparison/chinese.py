@@ -17,8 +17,8 @@ CHINESE: Final = {
     "One instance, nested in itself": "同一个实例，在自身内部再次进入",
     "One instance, shared by 50 tasks at once": "同一个实例，由 50 个任务同时使用",
     "Blocks that overlap, the first left first": "相互重叠的代码块，先进入的先退出",
-    "Left by another task: no error, nothing changed there": (
-        "在另一个任务里退出：不报错，也不改变那里的值"
+    "Left by another task in a block of its own: no error, its value stays": (
+        "在另一个任务自己的代码块里退出：不报错，那里的值不变"
     ),
     "`break` out of an async generator: no error, right again after the next block": (
         "用 `break` 跳出异步生成器：不报错，下一个代码块之后恢复正确"

@@ -172,7 +172,7 @@ def leaves_in_any_order(candidate: Candidate) -> None:
 
 
 def leaves_elsewhere(candidate: Candidate) -> None:
-    """Left by another task: no error, nothing changed there."""
+    """Left by another task in a block of its own: no error, its value stays."""
 
     async def hold() -> AsyncGenerator[str | None, None]:
         with candidate.block("generator"):

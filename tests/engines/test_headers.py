@@ -111,9 +111,16 @@ class TestI6Headers:
             inject(headers, PLAN)
         assert extract(headers, PLAN) == {PlanContext: "old"}
 
-    def test_every_request_of_an_aiohttp_client(self) -> None:
-        done = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-W", "error", EXAMPLES / "aiohttp_plans.py"],
+    @pytest.mark.parametrize(
+        ("name", "lines"),
+        [
+            ("aiohttp_plans", ["nightly", "日报 sales", "None"]),
+            ("grpc_plans", ["nightly: report", "日报 sales: report", "None: report"]),
+        ],
+    )
+    def test_every_request_of_a_client(self, name: str, lines: list[str]) -> None:
+        done = subprocess.run(  # noqa: S603 - our own programs
+            [sys.executable, "-W", "error", EXAMPLES / f"{name}.py"],
             capture_output=True,
             encoding="utf-8",
             env={**os.environ, "PYTHONIOENCODING": "utf-8"},
@@ -121,4 +128,4 @@ class TestI6Headers:
             timeout=60,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.splitlines() == ["nightly", "日报 sales", "None"]
+        assert done.stdout.splitlines() == lines

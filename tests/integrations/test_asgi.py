@@ -404,3 +404,24 @@ class TestReturn:
 
         bound: Any = ContextMiddleware(app, lambda _: plan_context("p"))
         assert asyncio.run(bound({"type": kind}, None, None)) is result
+
+
+class TestLeftovers:
+    def test_nothing_of_a_request_is_left_in_the_task(self) -> None:
+        shared = plan_context("left open")
+
+        async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+            shared.__enter__()
+
+        def resolve(_scope: Any) -> PlanContext:
+            shared.__enter__()
+            return plan_context("p")
+
+        async def three_requests() -> None:
+            bound = ContextMiddleware(app, resolve)
+            for _ in range(3):
+                await bound({"type": "http"}, Any, Any)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - not used
+                assert active_contexts() == ()
+                assert current_plan_name.get() is None
+
+        asyncio.run(three_requests())

@@ -57,6 +57,10 @@ class ThingContext(VarContext[object]):
     var = current_thing
 
 
+def open_values() -> list[object]:
+    return [each.value for each in active_contexts() if isinstance(each, VarContext)]
+
+
 class Boom(Exception):
     """An exception of a task."""
 
@@ -122,7 +126,7 @@ class Tasks:
         def run() -> Any:
             with plan_context("of the worker"), TenantContext("of the worker"):
                 traced = tracer(message.headers["id"], args, kwargs, request)
-                self.after = [context.value for context in active_contexts()]
+                self.after = open_values()
                 assert held() == held(current_tenant) == "of the worker"
                 return traced.retval
 
@@ -341,6 +345,23 @@ class TestWorker:
         fresh(run)
         assert tasks.seen == [["p", 0, None]]
 
+    def test_nothing_of_a_task_is_left_behind(self, tasks: Tasks) -> None:
+        shared = plan_context("left open")
+
+        def leave() -> None:
+            shared.__enter__()
+            current_run.set(8)
+
+        leaving: Any = build_tracer("leave", tasks.add(leave), app=tasks.app)
+
+        def run() -> None:
+            for number in range(3):
+                leaving(f"{number}", [], {}, {"id": f"{number}"})
+                assert active_contexts() == ()
+                assert (current_plan_name.get(), current_run.get()) == (None, 0)
+
+        fresh(run)
+
     def test_logged_as_the_plan(
         self, tasks: Tasks, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -508,7 +529,7 @@ class TestEager:
         with plan_context("p"):
             with pytest.raises(Boom):
                 tasks.boom.delay()
-            assert [context.value for context in active_contexts()] == ["p"]
+            assert open_values() == ["p"]
 
     def test_retry(self, tasks: Tasks) -> None:
         tasks.app.conf.task_eager_propagates = False

@@ -64,7 +64,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Kept]]:
 
     with sentry_sdk.isolation_scope():
         yield started
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)
 
 
 def test_errors(start: Callable[..., Kept]) -> None:

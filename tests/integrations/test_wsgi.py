@@ -24,8 +24,9 @@ from aura_context import (
     current_plan_name,
     plan_context,
 )
+from aura_context._stack import stack, walk
 from aura_context.integrations.wsgi import ContextMiddleware
-from tests.contexts import TenantContext, current_tenant
+from tests.contexts import RunContext, TenantContext, current_tenant
 
 from .servers import PATIENCE, listening, returning
 
@@ -39,6 +40,9 @@ THREADS = 20
 
 heard: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
 """What the server's side has noted: where, and for which plan."""
+
+FORGOTTEN = RunContext(2)
+"""Entered and never left."""
 
 barrier = threading.Barrier(THREADS)
 """Where as many requests meet as there are plans, so that all are open at once."""
@@ -252,6 +256,142 @@ class TestBody:
     def test_file_wrapper_that_is_a_function(self) -> None:
         body = call(iter([b"one"]), **{"wsgi.file_wrapper": iter})
         assert [*body] == [b"one"]
+
+
+def between(app: Any, resolve: Any = by_path) -> tuple[list[bytes], set[Any]]:
+    """Serve a request; return the chunks, and what the server has in between."""
+    unused: Any = None
+    body: Any = ContextMiddleware(app, resolve)({"PATH_INFO": "/nightly/"}, unused)
+    chunks: list[bytes] = []
+    seen = {(current_plan_name.get(), active_contexts())}
+    for chunk in body:
+        chunks.append(chunk)
+        seen.add((current_plan_name.get(), active_contexts()))
+    if hasattr(body, "close"):
+        body.close()
+    seen.add((current_plan_name.get(), active_contexts()))
+    return chunks, seen
+
+
+NOTHING = {(None, ())}
+
+
+def forgetful() -> Iterator[bytes]:
+    RunContext(1).__enter__()
+    yield plan()
+    FORGOTTEN.__enter__()
+    yield plan()
+
+
+class TestOneGenerator:
+    """The call and the body's steps are steps of one generator."""
+
+    def test_a_block_from_the_call_to_close(self) -> None:
+        class Closing(Body):
+            def __init__(self, block: TenantContext) -> None:
+                super().__init__()
+                self.block = block
+
+            def close(self) -> None:
+                self.block.__exit__(None, None, None)
+                heard.put((str(current_tenant.get()), current_plan_name.get()))
+
+        def app(_environ: Any, _start: Any) -> Any:
+            return Closing(TenantContext("acme").__enter__())
+
+        assert between(app) == ([b"nightly acme;"] * 2, NOTHING)
+        assert next_heard() == ("None", "nightly")
+
+    def test_what_the_call_and_the_steps_set_raw(self) -> None:
+        def app(_environ: Any, _start: Any) -> Any:
+            current_plan_name.set("raw")
+            current_tenant.set("acme")
+
+            def rows() -> Iterator[bytes]:
+                yield plan()
+                current_tenant.set("other")
+                yield plan()
+                yield plan()
+
+            return rows()
+
+        chunks = [b"raw acme;", b"raw other;", b"raw other;"]
+        assert between(app) == (chunks, NOTHING)
+        assert current_tenant.get() is None
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            lambda: [plan()],
+            lambda: (plan(),),
+            lambda: iter([plan()]),
+            lambda: map(bytes, [plan()]),
+            lambda: Body(1),
+            forgetful,
+        ],
+        ids=["list", "tuple", "iterator", "map", "body", "generator"],
+    )
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_what_is_forgotten(self, body: Any, kept: bool) -> None:
+        blocks: list[Any] = []
+
+        def app(_environ: Any, _start: Any) -> Any:
+            blocks[:] = [TenantContext("forgotten").__enter__()]
+            if not kept:
+                blocks.clear()
+            return body()
+
+        def requests() -> None:
+            empty = [*walk(stack.get())]
+            for _ in range(3):
+                chunks, seen = between(app)
+                assert chunks[0].startswith(b"nightly ")
+                assert seen == NOTHING
+                assert [*walk(stack.get())] == empty
+                assert current_tenant.get() is None
+
+        Context().run(requests)
+        while not heard.empty():
+            next_heard()
+
+    def test_what_is_forgotten_where_the_call_fails(self) -> None:
+        shared = TenantContext("forgotten")
+
+        def app(_environ: Any, _start: Any) -> Any:
+            shared.__enter__()
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            between(app)
+        assert active_contexts() == ()
+        assert current_tenant.get() is None
+
+    def test_what_resolve_forgets(self) -> None:
+        shared = TenantContext("forgotten")
+
+        def resolve(_environ: Any) -> Any:
+            return shared.__enter__()
+
+        def app(_environ: Any, _start: Any) -> Any:
+            return [plan()]
+
+        assert between(app, resolve) == ([b"None forgotten;"], NOTHING)
+        assert current_tenant.get() is None
+
+    @pytest.mark.filterwarnings("error")
+    def test_no_override_runs_for_what_is_forgotten(self) -> None:
+        class AuditedContext(TenantContext):
+            def __exit__(self, *_: object) -> None:
+                raise AssertionError
+
+        shared = AuditedContext("forgotten")
+
+        def app(_environ: Any, _start: Any) -> Any:
+            shared.__enter__()
+            return Body(1)
+
+        assert between(app) == ([b"nightly forgotten;"], NOTHING)
+        assert next_heard() == ("close", "nightly")
 
 
 class TestResolve:

@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import ContextVar
 from functools import partial
+from typing import Any
 
 from aura_context import (
     ContextExecutor,
@@ -119,7 +120,8 @@ def stays_clean(pool: ProcessPoolExecutor) -> None:
 
 def active_contexts_there() -> int:
     """Return how many blocks are open beyond those that a fork has inherited."""
-    return sum(context.value != "started in" for context in active_contexts())
+    contexts: Any = active_contexts()
+    return sum(context.value != "started in" for context in contexts)
 
 
 def refuses_what_cannot_travel(pool: ProcessPoolExecutor) -> None:

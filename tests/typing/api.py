@@ -12,6 +12,7 @@ from typing import Any, assert_type
 
 from aura_context import (
     PlanContext,
+    Snapshot,
     VarContext,
     active_contexts,
     current_plan_name,
@@ -62,12 +63,12 @@ def plan() -> None:
 def own_contexts() -> None:
     assert_type(TenantContext(Tenant("t")).value, Tenant | None)
     assert_type(TenantContext.current(), Tenant | None)
-    assert_type(TenantContext.require(), Tenant | None)
+    assert_type(TenantContext.require(), Tenant)
     assert_type(GuestContext.current(), Tenant | None)
     assert_type(DepthContext(1).value, int)
     assert_type(DepthContext.current(), int)
     assert_type(DepthContext.require(), int)
-    assert_type(active_contexts(), tuple[VarContext[Any], ...])
+    assert_type(active_contexts(), tuple[VarContext[Any] | Snapshot, ...])
 
     TenantContext("t")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     DepthContext(None)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

@@ -1,0 +1,609 @@
+"""Rules R11 and R13: what strikes in the middle of an enter or exit."""
+
+from __future__ import annotations
+
+import dis
+import gc
+import signal
+import sys
+
+from contextlib import ExitStack
+from contextvars import Context
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aura_context import (
+    PlanContext,
+    Snapshot,
+    VarContext,
+    _stack,
+    active_contexts,
+    current_plan_name,
+    plan_context,
+)
+
+from .contexts import (
+    UNSET,
+    RunContext,
+    TenantContext,
+    current_tenant,
+    held,
+    holding,
+    leave,
+    opened,
+)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import CodeType, FrameType
+    from typing import Self
+
+
+class TestR11KeyboardInterrupt:
+    """A signal can strike between any two instructions of entering and leaving."""
+
+    @pytest.mark.parametrize("before", [UNSET, "before", "p"])
+    @pytest.mark.parametrize("around", [[], ["outer"], ["p", "outer"]])
+    def test_the_next_block_puts_all_right(
+        self, before: str, around: list[str]
+    ) -> None:
+        def enter_and_leave() -> None:
+            with ExitStack() as stack:
+                for name in around:
+                    stack.enter_context(plan_context(name))
+                with plan_context("p"):
+                    pass
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            struck = struck_at(step, enter_and_leave)
+            gc.collect(0)  # the traceback has held the context
+            with TenantContext("t"):
+                # Without its token a variable cannot be unset; it has its default.
+                assert held() in ({UNSET, None} if before == UNSET else {before})
+                assert len(active_contexts()) == 1
+            assert held(current_tenant) == UNSET
+            return struck
+
+        assert strikes(body) > 100
+
+    def test_a_shared_instance_can_be_left_by_hand(self) -> None:
+        shared = plan_context("shared")
+
+        def enter_and_leave() -> None:
+            with shared:
+                pass
+
+        def body(step: int) -> bool:
+            current_plan_name.set("before")
+            struck = struck_at(step, enter_and_leave)
+            while active_contexts() or held() == "shared":
+                leave(shared)
+            with TenantContext("t"):
+                assert held() == "before"
+            return struck
+
+        assert strikes(body) > 100
+
+
+class TestR13Properties:
+    """What a context binds may be computed, and with the help of the library."""
+
+    def test_a_value_that_uses_blocks(self) -> None:
+        class Computed(TenantContext):
+            def __init__(self) -> None:
+                self.reads = 0
+
+            @property
+            def value(self) -> str | None:
+                self.reads += 1
+                a, b = opened("a"), opened("b")
+                leave(a)
+                leave(b)
+                return "t"
+
+            @value.setter
+            def value(self, value: str | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - what is tested
+                pass
+
+        with Computed() as context:
+            assert (held(current_tenant), context.reads) == ("t", 1)
+        assert (held(current_tenant), held()) == (UNSET, UNSET)
+
+
+class TestR13Finalisers:
+    """What is finalised may use the library. Garbage is collected where something is
+    made, which in the usual path are calls.
+    """
+
+    @pytest.mark.parametrize("before", [UNSET, "before", "p"])
+    def test_one_that_retires_blocks(self, before: str) -> None:
+        elsewhere = Context()
+
+        def finalise() -> None:
+            elsewhere.run(opened, "abandoned")
+            with plan_context("cleanup"):
+                assert held() == "cleanup"
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            counter = InstructionCounter(step, finalise, after_calls=True)
+            with counter, plan_context("p") as block:
+                inside = held(), active_contexts()
+            assert inside == ("p", (block,))
+            assert held() == before
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 5
+
+    @pytest.mark.parametrize("below", ["below", "p"])
+    def test_one_that_leaves_the_block_below(self, below: str) -> None:
+        def body(step: int) -> bool:
+            generator = holding(below)
+            next(generator)
+            counter = InstructionCounter(step, generator.close, after_calls=True)
+            with counter, plan_context("p") as block:
+                inside = held(), active_contexts()[-1]
+            generator.close()
+            assert inside == ("p", block)
+            assert held() in (UNSET, None)  # the token may be lost, as to a signal
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 5
+
+    def test_one_that_leaves_the_block_below_during_an_exit(self) -> None:
+        def body(step: int) -> bool:
+            generator = holding("p")
+            next(generator)
+            block = opened("p")  # which has nothing to reset
+            counter = InstructionCounter(step, generator.close, after_calls=True)
+            with counter:
+                leave(block)
+            generator.close()
+            assert held() in (UNSET, None)
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 3
+
+    def test_one_that_tidies_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is wrong then, and nothing is left that would have to be tidied: else
+        two threads could send each other back for ever.
+        """
+        elsewhere, settle = Context(), _stack.settle
+        settled: list[object] = []
+
+        def count(top: Any) -> Any:
+            settled.append(top)
+            return settle(top)
+
+        def finalise() -> None:
+            blocks = [elsewhere.run(opened, name) for name in "ab"]
+            for block in blocks:
+                elsewhere.run(leave, block)
+            settled.clear()
+
+        def body(step: int) -> bool:
+            counter = InstructionCounter(step, finalise, after_calls=True)
+            with counter, plan_context("p") as block:
+                assert (held(), active_contexts()) == ("p", (block,))
+            assert (held(), active_contexts()) == (UNSET, ())
+            assert settled == []
+            return counter.left <= 0
+
+        monkeypatch.setattr(_stack, "settle", count)
+
+        assert strikes(body) > 5
+
+    def test_in_a_step(self) -> None:
+        elsewhere = Context()
+
+        @plan_context("rows")
+        def rows() -> Generator[str]:
+            yield held()
+
+        def finalise() -> None:
+            elsewhere.run(opened, "abandoned")
+            with plan_context("cleanup"):
+                pass
+
+        def body(step: int) -> bool:
+            with plan_context("consumer") as consumer:
+                counter = InstructionCounter(step, finalise, after_calls=True)
+                with counter:
+                    assert list(rows()) == ["rows"]
+                assert (held(), active_contexts()) == ("consumer", (consumer,))
+            assert held() == UNSET
+            return counter.left <= 0
+
+        assert strikes(body) > 5
+
+
+CONTEXTS: list[type[VarContext[str | None]]] = [PlanContext, TenantContext]
+
+
+class TestR13KeptOpen:
+    """What runs in the middle may keep a block open: neither that block nor the one
+    under way is lost. It comes to lie below or above.
+    """
+
+    @pytest.mark.parametrize("before", [UNSET, "before", "p"])
+    @pytest.mark.parametrize("name", ["kept", "before", "p"])
+    @pytest.mark.parametrize("cls", CONTEXTS)
+    @pytest.mark.parametrize("after_calls", [True, False])
+    def test_in_the_middle_of_an_enter(
+        self,
+        before: str,
+        name: str,
+        cls: type[VarContext[str | None]],
+        after_calls: bool,
+    ) -> None:
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            kept = cls(name)
+            block = plan_context("p")
+            counter = InstructionCounter(step, kept.__enter__, after_calls=after_calls)
+            with counter:
+                block.__enter__()
+            struck = counter.left <= 0
+            if struck:
+                assert {*map(id, active_contexts())} == {id(block), id(kept)}
+                above = cls is PlanContext and active_contexts()[-1] is kept
+                assert held() == (name if above else "p")
+                leave(block)
+                assert active_contexts() == (kept,)
+                assert held(cls.var) == name
+                leave(kept)
+            else:
+                leave(block)
+            assert (held(), active_contexts()) == (before, ())
+            return struck
+
+        assert strikes(body) > 4
+
+    @pytest.mark.parametrize("before", [UNSET, "before", "p"])
+    @pytest.mark.parametrize("name", ["kept", "before", "p"])
+    @pytest.mark.parametrize("cls", CONTEXTS)
+    @pytest.mark.parametrize("below", [UNSET, "below"])
+    def test_in_the_middle_of_an_exit(
+        self, before: str, name: str, cls: type[VarContext[str | None]], below: str
+    ) -> None:
+        """At each call, and at each line; a hook inside of a line may be too late."""
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            outer = [] if below == UNSET else [RunContext(1).__enter__()]
+            block = opened("p")
+            kept = cls(name)
+            counter = InstructionCounter(step, kept.__enter__, after_calls=True)
+            with counter:
+                leave(block)
+            struck = counter.left <= 0
+            if struck:
+                assert active_contexts() == (*outer, kept)
+                assert held(cls.var) == name
+                leave(kept)
+            assert (held(), active_contexts()) == (before, (*outer,))
+            return struck
+
+        assert strikes(body) > 3
+
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_at_each_line_of_an_unusual_exit(self) -> None:
+        """A block was abandoned somewhere, so the exit has to look at all blocks.
+
+        Only while a token is renewed may it be too late.
+        """
+
+        def body(step: int) -> bool:
+            kept = TenantContext("kept")
+            block = opened("p")
+            Context().run(opened, "abandoned")
+            with LineCounter(step, kept.__enter__) as counter:
+                leave(block)
+            if counter.left <= 0:
+                assert (held(), active_contexts()) == (UNSET, (kept,))
+                leave(kept)
+            assert (held(current_tenant), active_contexts()) == (UNSET, ())
+            return counter.left <= 0
+
+        assert strikes(body) > 20
+
+    def test_at_each_line_of_both(self) -> None:
+        def body(step: int) -> bool:
+            kept = plan_context("kept")
+            block = plan_context("p")
+            with LineCounter(step, kept.__enter__) as counter:
+                block.__enter__()
+                leave(block)
+            if counter.left <= 0:
+                assert (held(), active_contexts()) == ("kept", (kept,))
+                leave(kept)
+            assert (held(), active_contexts()) == (UNSET, ())
+            return counter.left <= 0
+
+        assert strikes(body) > 20
+
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_in_the_middle_of_a_snapshots_exit(self) -> None:
+        def body(step: int) -> bool:
+            kept = RunContext(1)
+            snapshot = Snapshot(plan_context("p"), TenantContext("t")).__enter__()
+            with LineCounter(step, kept.__enter__) as counter:
+                snapshot.__exit__(None, None, None)
+            if counter.left <= 0:
+                assert active_contexts() == (kept,)
+                assert (held(), held(current_tenant)) == (UNSET, UNSET)
+                leave(kept)
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 10
+
+    def test_in_a_snapshot(self) -> None:
+        """A Snapshot binds several variables, each before or after what is kept."""
+
+        def body(step: int) -> bool:
+            kept = plan_context("kept"), TenantContext("kept")
+
+            def keep() -> None:
+                for context in kept:
+                    context.__enter__()
+
+            snapshot = Snapshot(plan_context("p"), TenantContext("t"))
+            with LineCounter(step, keep) as counter:
+                snapshot.__enter__()
+            opened = active_contexts()
+            assert snapshot in opened
+            if counter.left <= 0:
+                above = opened[-1] is kept[-1]
+                assert held() == ("kept" if above else "p")
+                assert held(current_tenant) == ("kept" if above else "t")
+                snapshot.__exit__(None, None, None)
+                assert active_contexts() == kept
+                assert (held(), held(current_tenant)) == ("kept", "kept")
+                for context in kept:
+                    leave(context)
+            else:
+                snapshot.__exit__(None, None, None)
+            assert (held(), held(current_tenant)) == (UNSET, UNSET)
+            return counter.left <= 0
+
+        assert strikes(body) > 20
+
+
+class TestR13Hooks:
+    """Each of these runs at many points of every enter and exit."""
+
+    def use_blocks(self) -> None:
+        with plan_context("hook"), TenantContext("hook"):
+            assert held() == "hook"
+
+    def check(self) -> None:
+        shared = plan_context("p")
+        with plan_context("outer"):
+            for _ in range(3):
+                with shared, shared:
+                    assert held() == "p"
+                assert held() == "outer"
+        first, second = opened("first"), opened("second")
+        leave(first)
+        assert held() == "second"
+        leave(second)
+        with Snapshot(plan_context("s")):
+            assert (held(), held(current_tenant)) == ("s", UNSET)
+        assert (held(), active_contexts()) == (UNSET, ())
+
+    def test_a_profile_function(self) -> None:
+        calls = 0
+
+        def profile(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+            self.use_blocks()
+
+        before = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            self.check()
+        finally:
+            sys.setprofile(before)
+        assert calls > 50
+
+    def test_a_trace_function(self) -> None:
+        lines = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal lines
+            if frame.f_globals.get("__package__") != "aura_context":
+                return None
+            if event == "line":
+                lines += 1
+                sys.settrace(None)
+                self.use_blocks()
+                sys.settrace(trace)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            self.check()
+        finally:
+            sys.settrace(before)
+        assert lines > 100
+
+    @pytest.mark.skipif(
+        sys.version_info < (3, 12),
+        reason="Python 3.11 collects inside of ContextVar.set, and crashes by itself",
+    )
+    def test_a_callback_of_the_garbage_collector(self) -> None:
+        calls = 0
+
+        def callback(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+            self.use_blocks()
+
+        threshold = gc.get_threshold()
+        gc.callbacks.append(callback)
+        gc.set_threshold(1)
+        try:
+            for _ in range(50):
+                self.check()
+        finally:
+            gc.set_threshold(*threshold)
+            gc.callbacks.remove(callback)
+        assert calls > 50
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers")
+    def test_a_signal_handler(self) -> None:
+        calls = 0
+
+        def handler(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+            self.use_blocks()
+
+        before = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        try:
+            while calls < 100:
+                self.check()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+class LineCounter:
+    """Acts at the given line that the package runs."""
+
+    def __init__(self, step: int, act: Callable[[], object]) -> None:
+        self.left = step
+        self.act = act
+
+    def __enter__(self) -> Self:
+        self.before = sys.gettrace()
+        sys.settrace(self.trace)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        sys.settrace(self.before)
+
+    def trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_globals.get("__package__") != "aura_context":
+            return None
+        if event == "line" and frame.f_code is not _stack.renew.__code__:
+            self.left -= 1
+            if self.left == 0:
+                self.act()
+        return self.trace
+
+
+def strikes(body: Callable[[int], bool]) -> int:
+    """Run it for one step after the other until there is none; return how many."""
+    step = 1
+    while Context().run(body, step):
+        step += 1
+    return step
+
+
+@cache
+def after_calls(code: CodeType) -> set[int]:
+    """Return where in the code a call has just returned."""
+    pairs = pairwise(dis.get_instructions(code))
+    return {each.offset for last, each in pairs if last.opname.startswith("CALL")}
+
+
+def strike() -> None:
+    raise KeyboardInterrupt
+
+
+def struck_at(step: int, function: Callable[[], None]) -> bool:
+    """Run the function; raise KeyboardInterrupt at that instruction of the stack."""
+    with InstructionCounter(step, strike):
+        try:
+            function()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+if sys.version_info >= (3, 12):
+
+    class InstructionCounter:
+        """Acts at the given instruction of entering and leaving."""
+
+        CODES = (
+            _stack.Binding.__enter__.__code__,
+            _stack.Binding.__exit__.__code__,
+            _stack.Entry.close.__code__,
+        )
+
+        def __init__(
+            self, step: int, act: Callable[[], object], *, after_calls: bool = False
+        ) -> None:
+            self.left = step
+            self.act = act
+            self.after_calls = after_calls
+
+        def __enter__(self) -> Self:
+            monitoring = sys.monitoring
+            monitoring.use_tool_id(4, "strike")
+            event = monitoring.events.INSTRUCTION
+            monitoring.register_callback(4, event, self.count)
+            for code in self.CODES:
+                monitoring.set_local_events(4, code, event)
+            return self
+
+        def __exit__(self, *exc: object) -> None:
+            for code in self.CODES:
+                sys.monitoring.set_local_events(4, code, 0)
+            sys.monitoring.free_tool_id(4)
+
+        def count(self, code: CodeType, offset: int) -> None:
+            if self.after_calls and offset not in after_calls(code):
+                return
+            self.left -= 1
+            if self.left == 0:
+                self.act()
+
+else:
+
+    class InstructionCounter:
+        """Acts at the given instruction of the stack's module."""
+
+        def __init__(
+            self, step: int, act: Callable[[], object], *, after_calls: bool = False
+        ) -> None:
+            self.left = step
+            self.act = act
+            self.after_calls = after_calls
+
+        def __enter__(self) -> Self:
+            self.before = sys.gettrace()
+            sys.settrace(self.trace)
+            return self
+
+        def __exit__(self, *exc: object) -> None:
+            sys.settrace(self.before)
+
+        def trace(self, frame: FrameType, event: str, _: object) -> Any:
+            if frame.f_globals.get("__name__") != _stack.__name__:
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            points = after_calls(frame.f_code) if self.after_calls else {frame.f_lasti}
+            if event == "opcode" and frame.f_lasti in points:
+                self.left -= 1
+                if self.left == 0:
+                    self.act()
+            return self.trace
