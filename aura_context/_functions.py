@@ -187,31 +187,39 @@ def _run_async_generator(context: Decorator, function: Callable[..., Any]) -> An
         del args, kwargs
         handle = _steps.new_handle(context)
         suspended: Sequence[Suspended] = ()
-        # The event loop finalises this generator, and must know of no other; nor may
-        # the garbage collector, which reports both if they are in a cycle. Either
-        # would close the inner one before this one.
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(None, _leave_to_wrapper)
-        step: Any
-        try:
-            step = generator.asend(None)
-        finally:
-            sys.set_asyncgen_hooks(*hooks)
+        resume: Callable[[Any], Any] = partial(_first_step, generator)
+        value: Any = None
         while True:
             entry = _steps.begin(handle, suspended)
             try:
-                yielded = [await step]
+                yielded = [await resume(value)]
             except StopAsyncIteration:
                 return
             finally:
                 suspended = _steps.end(handle, entry)
-                step = None
+                value = None
             try:
-                step = generator.asend((yield yielded.pop()))
+                value = yield yielded.pop()
+                resume = generator.asend
             except BaseException as error:  # noqa: BLE001 - GeneratorExit too
-                step = generator.athrow(_as_thrown(error))
+                resume, value = generator.athrow, _as_thrown(error)
 
     return wrapper
+
+
+def _first_step(generator: AsyncGenerator[Any, Any], value: None) -> Any:
+    """Take the first step of a generator that only its wrapper shall finalise.
+
+    The event loop finalises the wrapper, and must know of no other; nor may the garbage
+    collector, which reports both if they are in a cycle. Either would close the inner
+    one before the wrapper.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, _leave_to_wrapper)
+    try:
+        return generator.asend(value)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def _leave_to_wrapper(generator: AsyncGenerator[Any, Any]) -> None:
