@@ -99,6 +99,23 @@ class TestTests:
         )
         out.no_fnmatch_line("*secret*")
 
+    def test_a_snapshot_left_open(self, run: Runner) -> None:
+        run(
+            """
+            from aura_context import Snapshot
+
+            kept = Snapshot(TenantContext("hunter2"))
+
+            def test_leaves():
+                kept.__enter__()
+
+            def test_next():
+                assert active_contexts() == ()
+            """,
+            failed=1,
+            passed=1,
+        ).fnmatch_lines(["*'test_leaves' left Snapshot(...) open*"])
+
     def test_a_block_that_nobody_can_leave_any_more(self, run: Runner) -> None:
         out = run(
             """
