@@ -28,3 +28,9 @@ __all__ = [
     "current_plan_name",
     "plan_context",
 ]
+
+# Pickles and tracebacks name the package, so they survive a move between its modules.
+# A ContextVar has no such attribute.
+for _name in set(__all__) - {"current_plan_name"}:
+    globals()[_name].__module__ = __name__
+del _name

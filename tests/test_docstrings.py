@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 def examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     walked = pkgutil.walk_packages(aura_context.__path__, "aura_context.")
-    names = ["aura_context", *(module.name for module in walked)]
     found = [
-        test for name in names for test in finder.find(importlib.import_module(name))
+        test
+        for module in walked
+        for test in finder.find(importlib.import_module(module.name))
     ]
+    # A public class is of the package, and its methods of a module below. The finder
+    # would pass over those, unless it asks nothing about modules.
+    found += doctest.DocTestFinder(recurse=False).find(aura_context)
+    for name in aura_context.__all__:
+        public, path = getattr(aura_context, name), f"aura_context.{name}"
+        found += finder.find(public, path, module=False, globs=vars(aura_context))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - False is documented
     return [test for test in found if test.examples]
 
 
@@ -48,3 +55,18 @@ def test_example_runs(example: doctest.DocTest) -> None:
     report: list[str] = []
     results = Runner().run(example, out=report.append)
     assert results.failed == 0, "".join(report)
+
+
+def test_examples_of_public_methods_are_found() -> None:
+    names = [example.name for example in examples()]
+    assert len(set(names)) == len(names)
+    assert {
+        "aura_context",
+        "aura_context.PlanContext",
+        "aura_context.Snapshot.run",
+        "aura_context.VarContext.require",
+        "aura_context._context.BaseContext.__call__",
+        "aura_context.active_contexts",
+        "aura_context.carry",
+        "aura_context.integrations.asgi.ContextMiddleware",
+    } <= set(names)
