@@ -624,7 +624,7 @@ class TestR5ForeignExit:
             warned.extend(record)
             assert held() == "thread's own"
 
-        thread = threading.Thread(target=collect)
+        thread = threading.Thread(target=Context().run, args=(collect,))
         thread.start()
         thread.join()
         assert [each.category for each in warned] == [ForeignExitWarning]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,7 +150,9 @@ def test_tasks_and_threads(start: Callable[..., Kept]) -> None:
     asyncio.run(main())
     with plan_context("carried"):
         carried = carry(lambda: sentry_sdk.capture_message("carried"))
-        bare = threading.Thread(target=lambda: sentry_sdk.capture_message("bare"))
+        # Threads may inherit: this one does not.
+        capture = partial(Context().run, sentry_sdk.capture_message, "bare")
+        bare = threading.Thread(target=capture)
         for thread in (threading.Thread(target=carried), bare):
             thread.start()
             thread.join()
