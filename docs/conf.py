@@ -64,6 +64,17 @@ html_copy_source = False
 
 PLAN_DOCSTRINGS = ModuleAnalyzer.for_module("aura_context.plan").find_attr_docs()
 
+# Public classes name the package as their module, so autodoc looks there for the
+# docstrings of their attributes.
+package, context = map(
+    ModuleAnalyzer.for_module, ("aura_context", "aura_context._context")
+)
+package.analyze()
+context.analyze()
+package.attr_docs |= context.attr_docs
+package.annotations |= context.annotations
+package.tagorder |= context.tagorder
+
 
 def fetch_docstring(
     _app: Sphinx, what: str, name: str, _obj: object, _options: object, lines: list[str]
