@@ -1,0 +1,37 @@
+"""A small framework with three leaks."""
+
+from __future__ import annotations
+
+import asyncio
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+current_plan: ContextVar[str | None] = ContextVar("current_plan", default=None)
+
+
+def check(steps: list[Callable[[], str]]) -> None:
+    """Refuse a plan that has nothing to do."""
+    if not steps:
+        msg = "a plan needs a step"
+        raise ValueError(msg)
+
+
+async def run_plan(
+    name: str, steps: list[Callable[[], str]], closing: asyncio.Event
+) -> list[str]:
+    """Run the steps of a plan in threads."""
+    token = current_plan.set(name)
+    check(steps)  # leak 1: an error here comes before the try
+    loop = asyncio.get_running_loop()
+    try:
+        # leak 3: the bare executor does not take the plan along
+        return [await loop.run_in_executor(None, step) for step in steps]
+    finally:
+        await closing.wait()  # leak 2: a cancellation here skips the reset
+        current_plan.reset(token)
