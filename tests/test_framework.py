@@ -5,15 +5,30 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+
+from typing_extensions import override
 
 from .examples import load
 
 
 BEFORE, AFTER = "framework_before", "framework_after"
 inherits = getattr(sys.flags, "thread_inherit_context", False)
+
+
+class Closing(asyncio.Event):
+    """Says when it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    @override
+    async def wait(self) -> Literal[True]:
+        self.reached.set()
+        return await super().wait()
 
 
 @pytest.mark.parametrize(("name", "left"), [(BEFORE, "nightly"), (AFTER, None)])
@@ -34,21 +49,16 @@ def test_a_cancellation_in_the_finally(name: str, left: str | None) -> None:
     framework: Any = load(name)
 
     async def main() -> str | None:
-        loop = asyncio.get_running_loop()
-        stepped = asyncio.Event()
-
-        def step() -> str:
-            loop.call_soon_threadsafe(stepped.set)
-            return "done"
+        closing = Closing()
 
         async def host() -> str | None:
             with pytest.raises(asyncio.CancelledError):
-                await framework.run_plan("nightly", [step], asyncio.Event())
+                await framework.run_plan("nightly", [str], closing)
             plan: str | None = framework.current_plan.get()
             return plan
 
         task = asyncio.create_task(host())
-        await stepped.wait()
+        await closing.reached.wait()
         task.cancel()
         return await task
 
