@@ -33,4 +33,3 @@ __all__ = [
 # A ContextVar has no such attribute.
 for _name in set(__all__) - {"current_plan_name"}:
     globals()[_name].__module__ = __name__
-del _name

@@ -32,7 +32,7 @@ def examples() -> list[doctest.DocTest]:
     found += doctest.DocTestFinder(recurse=False).find(aura_context)
     for name in aura_context.__all__:
         public, path = getattr(aura_context, name), f"aura_context.{name}"
-        found += finder.find(public, path, module=False, globs=vars(aura_context))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - False is documented
+        found += finder.find(public, path, module=False, globs=vars(aura_context))  # pyright: ignore[reportArgumentType] - False is documented
     return [test for test in found if test.examples]
 
 

@@ -23,6 +23,7 @@ PACKAGE = Path(aura_context.__file__).parent
 FLOORS = [
     {"exceptions", "_text", "_variables"},
     {"_stack"},
+    {"_groups"},
     {"_steps"},
     {"_functions"},
     {"_context"},

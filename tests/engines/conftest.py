@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +100,14 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(60)
-            wait_until(lambda: not members(process.pid), f"the end of {command}", 10)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
         finally:
+            # Some of them do not end by themselves: nothing of them may stay.
             if members(process.pid):
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+            process.wait(10)
+            wait_until(lambda: not members(process.pid), f"the end of {command}", 10)
 
 
 def answers(port: int) -> bool:

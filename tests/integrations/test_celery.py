@@ -666,17 +666,19 @@ class TestInstall:
         assert tasks.after == ["of the worker", "of the worker"]
 
     def test_keeps_no_application_alive(self) -> None:
-        def installed() -> weakref.ref[Any]:
+        def is_kept(prepare: Callable[[Any], object]) -> bool:
             tasks = Tasks()
-            install(tasks.app)
+            prepare(tasks.app)
             with plan_context("p"):
                 tasks.look.delay()
-            assert tasks.work() == ["p", 0, None]
-            return weakref.ref(tasks.app)
+            tasks.work()
+            application = weakref.ref(tasks.app)
+            del tasks
+            gc.collect()
+            return application() is not None
 
-        application = installed()
-        gc.collect()
-        assert application() is None
+        # Celery 5.3 keeps every application that has sent a task.
+        assert is_kept(install) <= is_kept(repr)
 
     @pytest.mark.parametrize(
         ("contexts", "error", "match"),
