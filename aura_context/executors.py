@@ -102,7 +102,8 @@ class ContextExecutor(Executor):
 
     def __init__(self, executor: Executor, *, copy_context: bool = False) -> None:
         # Distributed's executor is one without being a subclass.
-        if not callable(getattr(executor, "submit", None)):
+        is_class = isinstance(executor, type)
+        if is_class or not callable(getattr(executor, "submit", None)):
             msg = (
                 "ContextExecutor wraps an executor, such as ThreadPoolExecutor(4); got "
                 f"{describe(executor)}. ContextThreadPoolExecutor(4) is a thread pool"
