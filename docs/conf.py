@@ -48,7 +48,7 @@ nitpick_ignore_regex = [
     (
         r"py:(class|exc)",
         # The first are type variables, which have no page.
-        r"[PRT]|P\.(kw)?args|aura_context\.(_context\.[FRT]|snapshot\.F)|_MutableHeaders|_Headers|_Pairs|Any|Celery|Contexts|ContextVar|Future|Self|TracebackType|\w+Error|\w+Warning|BaseException",
+        r"[PRT]|P\.(kw)?args|aura_context\.(_context\.([FRT]|VarContext)|snapshot\.F)|_MutableHeaders|_Headers|_Pairs|Any|Celery|Contexts|ContextVar|Future|Self|TracebackType|\w+Error|\w+Warning|BaseException",
     ),
 ]
 
