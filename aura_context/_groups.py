@@ -171,6 +171,14 @@ class Shadow(Entry):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.block, name)
 
+    @override
+    def part(self, var: ContextVar[Any]) -> AnyPart | None:
+        return self.block.part(var)
+
+    @override
+    def parts(self) -> Iterable[AnyPart]:
+        return self.block.parts()
+
 
 def stay_behind() -> None:
     """Take what is not carried out of this Context, a copy: values and blocks (S6)."""
@@ -183,7 +191,9 @@ def stay_behind() -> None:
     for entry, handle in reversed(entries):
         if handle is not None and getattr(entry, "var", None) not in staying:
             shadow = Shadow(handle)
-            shadow.block, shadow.below = entry, top
+            # Never of another shadow: jobs may start jobs without end.
+            shadow.block = entry.block if isinstance(entry, Shadow) else entry
+            shadow.below = top
             top = shadow
     if len(entries) != len([*walk(top)]):
         stack.set(top)

@@ -57,7 +57,8 @@ def end(handle: Any, entry: Entry) -> Sequence[Suspended]:
 
     If the step ends in another Context, because the generator was dropped in the middle
     of it, there is nothing to leave (R5). Nor is there if the garbage collector has
-    found the handle in a cycle: then the block is abandoned (R11).
+    found the handle in a cycle: then the block is abandoned (R11). Nor is there if a
+    framework has copied a stack without the block over this one.
     """
     if (
         stack.get() is entry
@@ -67,6 +68,8 @@ def end(handle: Any, entry: Entry) -> Sequence[Suspended]:
         handle.__exit__(None, None, None)  # it holds nothing, as usual
         return ()
     if entry() is None or not entry.belongs_here():
+        return ()
+    if all(each is not entry for each in walk(stack.get())):
         return ()
     blocks = [_suspend(each) for each in _of_step(entry) if each.belongs_here()]
     return [block for block in reversed(blocks) if block is not None]

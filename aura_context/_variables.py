@@ -117,6 +117,7 @@ def declare(cls: type[Any]) -> None:
         raise TypeError(msg)
     declaration = Declaration(cls, _forget)
     declaration.var, declaration.default = var, value
+    _declarations.pop(var, None)  # to come last: it is the newest now
     _declarations[var] = declaration
     cls._is_declared = True
 

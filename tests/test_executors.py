@@ -14,7 +14,7 @@ import threading
 import weakref
 
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,8 +30,17 @@ from aura_context import (
     current_plan_name,
     plan_context,
 )
+from aura_context._groups import stay_behind
 
-from .contexts import UNSET, RunContext, TenantContext, current_run, held, holding
+from .contexts import (
+    UNSET,
+    RunContext,
+    TenantContext,
+    abandon,
+    current_run,
+    held,
+    holding,
+)
 
 
 if TYPE_CHECKING:
@@ -331,6 +340,32 @@ class TestS6CopyContext:
         assert after == (run,)
         assert before in ((run, a), (run,))
         assert name == "a"
+
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_a_snapshot_that_is_inherited_can_be_left(self, copying: Executor) -> None:
+        def job(snapshot: Snapshot) -> object:
+            generator = holding("lost")
+            next(generator)
+            abandon(generator)
+            with plan_context("next"):
+                listed = active_contexts()
+            snapshot.__exit__(None, None, None)
+            return listed[0] is snapshot, current_plan_name.get(), active_contexts()
+
+        with Snapshot(plan_context("a")) as snapshot, StaysContext("s"):
+            assert copying.submit(job, snapshot).result() == (True, None, ())
+            assert held() == "a"
+
+    def test_jobs_that_start_jobs_do_not_grow(self) -> None:
+        with plan_context("p") as block:
+            context = copy_context()
+            for number in range(2_000):
+                context = context.run(copy_context)
+                staying = StaysContext(str(number))
+                context.run(staying.__enter__)
+                context = context.run(copy_context)
+                context.run(stay_behind)
+            assert context.run(active_contexts) == (block,)
 
     def test_a_job_leaves_nothing_behind(self, copying: Executor) -> None:
         with plan_context("p") as block:

@@ -153,6 +153,23 @@ class TestR4Merged:
             next(steps)
         assert (held(), active_contexts()) == (UNSET, ())
 
+    def test_a_stale_copy_in_a_step_costs_no_block_of_the_consumer(self) -> None:
+        """What is copied has no block of the step any more."""
+        with plan_context("consumer") as consumer:
+            copied = copy_context()
+
+            @plan_context("rows")
+            def rows() -> Generator[None]:
+                for var, value in copied.items():
+                    var.set(value)
+                yield
+
+            next(steps := rows())
+            assert active_contexts() == (consumer,)
+            steps.close()
+            assert active_contexts() == (consumer,)
+        assert (held(), active_contexts()) == (UNSET, ())
+
 
 class TestR11Merged:
     def test_below_what_was_copied_from_a_copy_an_abandoned_block_is_settled(
