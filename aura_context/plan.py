@@ -6,7 +6,7 @@ import sys
 
 from contextvars import ContextVar
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -53,6 +53,8 @@ class PlanContext(VarContext[str | None]):
 
     var = current_plan_name
 
+    value: str | None
+
     def __init__(self, plan_name: str | None) -> None:
         # The usual name is printable, and begins with something to see.
         if not (
@@ -88,7 +90,7 @@ def plan_context(plan_name: str | None) -> PlanContext:
 
 # Unless asked for more, tracemalloc remembers a single frame. That has to be the
 # caller's for a warning to say where the context was made (R5).
-if "tracemalloc" in getattr(sys, "_xoptions", ()):
+if not TYPE_CHECKING and "tracemalloc" in getattr(sys, "_xoptions", ()):
     plan_context = partial(PlanContext)
 
 
