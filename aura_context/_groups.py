@@ -10,14 +10,13 @@ from . import _stack
 from ._stack import (
     EMPTY,
     ENTERING,
-    LEFT,
     SAME,
     Entry,
     Handle,
     PartOfMany,
     note_abandoned,
+    push,
     same,
-    settle,
     stack,
     walk,
 )
@@ -114,22 +113,13 @@ class Bindings(Handle):
     def __enter__(self) -> Self:
         """Bind all values."""
         entry = GroupEntry(self, note_abandoned)
-        entry.stack_token = entry.var_token = entry.kin = ENTERING
+        entry.stack_token = entry.var_token = ENTERING
         entry.covered = False
         entry.bound, entry.declared = {}, declared_variables()
-        entry.checked = checked = _stack.abandoned_epoch
-        top = stack.get()
-        if top is not EMPTY:
-            if top.checked is not checked or top.stack_token is LEFT:
-                top = settle(top)
-                entry.checked = checked if top is EMPTY else top.checked
-            if top is not EMPTY:
-                top.covered = True
-        entry.below = top
-        entry.stack_token = token = stack.set(entry)
+        push(entry)
         entry.bind(self._by_var)
         entry.var_token = SAME
-        if entry.covered or token.old_value is not top:
+        if entry.covered:
             entry.finish_enter(self)
         return self
 

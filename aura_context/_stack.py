@@ -186,11 +186,11 @@ class Entry(Part, weakref.ref["Handle"]):
         A token is slow to ask, so the answer is kept: blocks of one Context get the
         same `kin`. That is a fact about the blocks, true in whichever Context.
         """
-        if self.kin is ENTERING:
+        if not hasattr(self, "kin"):
             self.kin = object()
         entries: list[Entry] = []
         for entry in above:
-            if entry.kin is not self.kin:
+            if getattr(entry, "kin", None) is not self.kin:
                 if not entry.belongs_here():
                     continue
                 entry.kin = self.kin
@@ -275,7 +275,7 @@ class Entry(Part, weakref.ref["Handle"]):
         if above or self.stack_token is LEFT:
             moved = self.twin(handle)
             moved.var_token, moved.stack_token = self.var_token, ENTERING
-            moved.checked, moved.covered, moved.kin = self.checked, False, self.kin
+            moved.checked, moved.covered = self.checked, False
             moved.below = stack.get()
             moved.stack_token = stack.set(moved)
             self.close()
@@ -343,36 +343,39 @@ class Binding(Handle):
 
     def __enter__(self) -> Self:
         """Bind the value."""
-        entry = Entry(self, note_abandoned)
-        entry.stack_token = entry.var_token = entry.before = entry.kin = ENTERING
-        entry.covered = False
-        # These first, because a property may use this library itself (R13).
         try:
+            entry = Entry(self, note_abandoned)
+            entry.stack_token = entry.var_token = entry.before = ENTERING
+            entry.covered = False
+            # First, because a property may use this library itself (R13).
             entry.var = var = self.var
             entry.value = value = self.value
         except AttributeError:
             self.explain_missing()
             raise
-        entry.checked = checked = abandoned_epoch
-        top = stack.get()
-        if top is not EMPTY:
-            if top.checked is not checked or top.stack_token is LEFT:
-                top = settle(top)
-                entry.checked = checked if top is EMPTY else top.checked
+        else:  # on CPython 3.14, local variables are slower after a try than inside it
+            entry.checked = checked = abandoned_epoch
+            top = stack.get()
             if top is not EMPTY:
-                top.covered = True
-        entry.below = top
-        # Push before setting: KeyboardInterrupt can strike between any two
-        # instructions, and only a block on the stack can be found and undone (R11).
-        entry.stack_token = token = stack.set(entry)
-        entry.before = before = var.get(MISSING)
-        if before is value or (type(before) is str is type(value) and before == value):
-            entry.value = before
-            entry.var_token = SAME
-        else:
-            entry.var_token = var.set(value)
-        if entry.covered or token.old_value is not top:
-            entry.finish_enter(self)
+                if top.checked is not checked or top.stack_token is LEFT:
+                    top = settle(top)
+                    entry.checked = checked if top is EMPTY else top.checked
+                if top is not EMPTY:
+                    top.covered = True
+            entry.below = top
+            # Push before setting: KeyboardInterrupt can strike between any two
+            # instructions, and only a block on the stack can be found and undone (R11).
+            entry.stack_token = token = stack.set(entry)
+            entry.before = before = var.get(MISSING)
+            if before is value or (
+                type(before) is str is type(value) and before == value
+            ):
+                entry.value = before
+                entry.var_token = SAME
+            else:
+                entry.var_token = var.set(value)
+            if entry.covered or token.old_value is not top:
+                entry.finish_enter(self)
         return self
 
     def __exit__(
@@ -412,6 +415,21 @@ class Binding(Handle):
             if below.stack_token is LEFT:
                 entry.close()
         return None
+
+
+def push(entry: Entry) -> None:
+    """Put a block on top of the stack, as `Binding.__enter__` spells out."""
+    entry.checked = checked = abandoned_epoch
+    top = stack.get()
+    if top is not EMPTY and (top.checked is not checked or top.stack_token is LEFT):
+        top = settle(top)
+        entry.checked = checked if top is EMPTY else top.checked
+    if top is not EMPTY:
+        top.covered = True
+    entry.below = top
+    entry.stack_token = token = stack.set(entry)
+    if token.old_value is not top:  # another block was entered in the middle (R13)
+        entry.covered = True
 
 
 def leave(handle: object) -> bool:

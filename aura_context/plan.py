@@ -56,9 +56,9 @@ class PlanContext(VarContext[str | None]):
     value: str | None
 
     def __init__(self, plan_name: str | None) -> None:
-        # The usual name is printable, and begins with something to see.
+        # Nearly every name passes these: `_check` is slower.
         if not (
-            type(plan_name) is str and plan_name >= "!" and plan_name.isprintable()
+            type(plan_name) is str and plan_name.isprintable() and plan_name.strip()
         ):
             _check(plan_name)
         self.value = plan_name
