@@ -269,14 +269,12 @@ def bench(session: nox.Session) -> None:
     """Measure; `-- --check` fails if a target is missed, `-- --write` writes the page.
 
     `-- --check --quick` is for a machine that does other things too: a minute at most,
-    without the libraries that it is compared with, and with more tolerance.
+    at small sizes, without the libraries that it is compared with, and with more
+    tolerance.
     """
     quick = "--quick" in session.posargs
     install(session, *([] if quick else ["bench"]))
     # Prefect counts its users, and makes a folder in their home.
     env = {"DO_NOT_TRACK": "1", "PREFECT_HOME": session.create_tmp()}
-    session.run("python", "benchmarks/blocks.py", *session.posargs, env=env)
-    if not quick:
-        session.run("python", "benchmarks/scale.py", *session.posargs)
-        session.run("python", "benchmarks/carrying.py")
-        session.run("python", "benchmarks/importing.py")
+    for program in ("blocks", "scale", "carrying", "importing"):
+        session.run("python", f"benchmarks/{program}.py", *session.posargs, env=env)

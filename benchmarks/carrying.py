@@ -1,6 +1,6 @@
 """What it costs to take the plan along: to a call, and to a thread of a pool.
 
-Run it where the package is installed: ``python benchmarks/carrying.py``.
+    python benchmarks/carrying.py [--quick]
 
 The yardstick is what is written by hand without this package:
 ``contextvars.copy_context().run(f)``, which takes *every* variable along. It does so by
@@ -14,13 +14,16 @@ the median of the turns' ratios.
 
 from __future__ import annotations
 
+import sys
+
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from functools import partial
 from itertools import repeat
 from statistics import median, quantiles
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from turns import take_turns, timed
 
 from aura_context import (
     ContextThreadPoolExecutor,
@@ -36,12 +39,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-TURNS = 101
+TURNS = 3 if "--quick" in sys.argv else 101
 CALLS = 1_000
 JOBS = 300
 
 Loop: TypeAlias = "Callable[[], None]"
-Costs: TypeAlias = list[float]
 
 
 def job(rounds: int = 0) -> None:
@@ -57,13 +59,6 @@ def rounds_for(microseconds: int) -> int:
     trial = 100_000
     best = min(timed(partial(job, trial), 1) for _ in range(20))
     return int(microseconds * 1_000 / best * trial)
-
-
-def timed(loop: Loop, count: int) -> float:
-    """Return how many nanoseconds one turn of the loop takes for each of its steps."""
-    start = perf_counter_ns()
-    loop()
-    return (perf_counter_ns() - start) / count
 
 
 def calls(function: Callable[[], object]) -> Loop:
@@ -88,15 +83,17 @@ def submits(submit: Callable[[], Future[Any]]) -> Loop:
 
 def compare(candidates: dict[str, Loop], count: int) -> None:
     """Print a row for each candidate; the first one is the yardstick."""
-    turns: list[Costs] = [
-        [timed(loop, count) for loop in candidates.values()] for _ in range(TURNS)
-    ]
-    for column, name in enumerate(candidates):
-        costs = [turn[column] / 1_000 for turn in turns]
-        low, _, high = quantiles(costs)
-        ratio = median(turn[column] / turn[0] for turn in turns)
+    columns = take_turns(
+        {name: partial(timed, loop, count) for name, loop in candidates.items()}, TURNS
+    )
+    yardstick = next(iter(columns.values()))
+    for name, column in columns.items():
+        low, _, high = (each / 1_000 for each in quantiles(column))
+        ratio = median(
+            mine / other for mine, other in zip(column, yardstick, strict=True)
+        )
         spread = f"{low:.2f}-{high:.2f}"
-        print(f"  {name:34}{min(costs):8.2f}us{spread:>16}{ratio:8.2f}")
+        print(f"  {name:34}{min(column) / 1_000:8.2f}us{spread:>16}{ratio:8.2f}")
 
 
 def compare_calls() -> None:

@@ -1,6 +1,6 @@
 """What ``import aura_context`` costs, beside what it cannot do without.
 
-Run it where the package is installed: ``python benchmarks/importing.py``.
+    python benchmarks/importing.py [--quick]
 
 Each row is a new interpreter that imports one thing, timed by itself from before the
 import to after it. The candidates take turns, many times, so that a busy machine slows
@@ -12,10 +12,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from functools import partial
 from statistics import median
 
+from turns import take_turns
 
-TURNS = 31
+
+TURNS = 3 if "--quick" in sys.argv else 31
 
 CANDIDATES = {
     "contextvars, typing_extensions": "import contextvars, typing_extensions",
@@ -47,11 +50,16 @@ def main() -> None:
     """Print a row for each candidate."""
     for statement in CANDIDATES.values():  # files are read, bytecode is written
         seconds(statement)
-    turns = [[*map(seconds, CANDIDATES.values())] for _ in range(TURNS)]
+    turns = take_turns(
+        {name: partial(seconds, each) for name, each in CANDIDATES.items()}, TURNS
+    )
+    yardstick = next(iter(turns.values()))
     print(f"{'':36}{'median':>10}{'ratio':>8}")
-    for name, row in zip(CANDIDATES, zip(*turns, strict=True), strict=True):
-        ratio = median(mine / turn[0] for mine, turn in zip(row, turns, strict=True))
-        print(f"{name:36}{median(row) * 1000:8.1f}ms{ratio:8.2f}")
+    for name, column in turns.items():
+        ratio = median(
+            mine / other for mine, other in zip(column, yardstick, strict=True)
+        )
+        print(f"{name:36}{median(column) * 1000:8.1f}ms{ratio:8.2f}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ itself, it follows the reader's colour scheme.
 
 from __future__ import annotations
 
+import re
+
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,7 @@ import matplotlib.pyplot as plt
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scale import Series
-    from turns import Cost
+    from turns import Cost, Series
 
 
 subplots: Any = plt.subplots  # whose result is half unknown to type checkers
@@ -64,7 +65,8 @@ def save(figure: Any, name: str, title: str) -> None:
     drawing = drawing[drawing.index("<svg") :]  # as part of a page it has no prologue
     head, end, rest = drawing.partition(">")
     head += f' role="img" aria-label="{title}"'
-    lines = [line.rstrip() for line in (head + end + STYLE + rest).splitlines()]
+    drawing = re.sub(r"(\.\d\d)\d+", r"\1", head + end + STYLE + rest)
+    lines = [line.rstrip() for line in drawing.splitlines()]
     (FOLDER / name).write_text("\n".join(lines) + "\n", "utf-8")
 
 
@@ -93,7 +95,7 @@ def write_table(costs: Mapping[str, Cost], machine: str) -> None:
 
 def draw_blocks(costs: Mapping[str, Cost], ours: Sequence[str]) -> None:
     """Draw a bar for each way to bind a value for a block."""
-    rows = sorted(costs, key=lambda name: -costs[name].ratio)
+    rows = [*costs][::-1]  # drawn from below, in the order of the table
     figure, axes = subplots(figsize=(8, 0.27 * len(rows) + 0.8), layout="tight")
     bars = axes.barh(
         rows,
@@ -126,6 +128,7 @@ def draw_scale(series: Sequence[Series]) -> None:
         _, high = axes.get_ylim()
         axes.set_ylim(0.1, max(10, high))  # so that flat looks flat
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
     for axes in panels.flat[len(series) :]:
         axes.axis("off")
     panels.flat[len(series)].text(

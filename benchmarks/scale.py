@@ -1,11 +1,11 @@
 """What a block costs as everything around it grows.
 
-    python benchmarks/scale.py [--check] [--write]
+    python benchmarks/scale.py [--check] [--quick] [--write]
 
 Beside each figure stands that of the same program on bare ContextVars: ``set`` and
 ``reset`` in ``try`` and ``finally``. The two take turns, and the best turn counts. With
-``--check`` the exit status is 1 if what should be flat has grown; ``--write`` draws the
-plot of the documentation.
+``--check`` the exit status is 1 if what should be flat has grown. With ``--quick`` the
+sizes are small. ``--write`` draws the plot of the documentation.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import tracemalloc
 from argparse import ArgumentParser
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
-from time import perf_counter_ns
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from turns import Point, Series, take_turns, timed
 
 from aura_context import current_plan_name, plan_context
 
@@ -34,46 +35,28 @@ FLAT = {"tasks, time", "tasks, memory", "depth", "generations", "threads"}
 TOLERANCE = 1.5
 """For caches, that hold less of what is larger."""
 
-BLOCKS = 10_000
+BLOCKS = 1_000 if "--quick" in sys.argv else 10_000
 """How many a measurement of time has at least."""
-
-
-class Point(NamedTuple):
-    """What one step costs at a size: with us, and on a bare variable or so."""
-
-    size: int
-    ours: float
-    other: float
-
-
-class Series(NamedTuple):
-    """A quantity as something grows."""
-
-    title: str
-    grows: str
-    unit: str
-    points: list[Point]
 
 
 def best(measure: Callable[[], float], other: Callable[[], float]) -> tuple[float, ...]:
     """Return the best turn of each; they take turns."""
-    turns = [(measure(), other()) for _ in range(5)]
-    return tuple(min(column) for column in zip(*turns, strict=True))
+    figures = take_turns({"ours": measure, "other": other}, 5)
+    return min(figures["ours"]), min(figures["other"])
 
 
-def timed(function: Callable[[], object], steps: int) -> float:
+def without_collector(function: Callable[[], object], steps: int) -> float:
     """Return the nanoseconds of a step, without the cyclic garbage collector.
 
     It visits what lives, and when depends on the whole program: with it, a step costs
-    what its share of those visits is, for a bare variable as for us.
+    what its share of those visits is, for a bare variable as for this package.
     """
     gc.collect()
     gc.disable()
-    start = perf_counter_ns()
-    function()
-    elapsed = perf_counter_ns() - start
-    gc.enable()
-    return elapsed / steps
+    try:
+        return timed(function, steps)
+    finally:
+        gc.enable()
 
 
 def sizes(largest: int) -> list[int]:
@@ -128,7 +111,7 @@ def task_time(body: Nest, count: int) -> float:
     """Return the nanoseconds of a task."""
     rounds = max(1, BLOCKS // count)
     run = partial(asyncio.run, run_tasks(body, count, rounds))
-    return timed(run, count * rounds)
+    return without_collector(run, count * rounds)
 
 
 def task_memory(body: Nest, count: int) -> float:
@@ -142,7 +125,7 @@ def task_memory(body: Nest, count: int) -> float:
     return (used - before) / count
 
 
-def tasks() -> Iterable[Series]:
+def tasks(largest: int) -> Iterable[Series]:
     """Measure tasks that are all inside at once."""
     for title, unit, measure in (
         ("tasks, time", "ns a task", task_time),
@@ -155,7 +138,7 @@ def tasks() -> Iterable[Series]:
                     partial(measure, nest, count), partial(measure, bare_nest, count)
                 ),
             )
-            for count in sizes(100_000)
+            for count in sizes(largest)
         ]
         yield Series(title, "tasks at once", unit, points)
 
@@ -196,14 +179,14 @@ def repeated(run: Callable[[], None], steps: int) -> float:
         for _ in range(rounds):
             run()
 
-    return timed(runs, rounds * steps)
+    return without_collector(runs, rounds * steps)
 
 
-def depth() -> Series:
+def depth(largest: int) -> Series:
     """Measure blocks inside blocks."""
     points = [
         Point(size, *best(partial(nested, size), partial(bare_nested, size)))
-        for size in sizes(100_000)
+        for size in sizes(largest)
     ]
     return Series("depth", "blocks inside each other", "ns a block", points)
 
@@ -230,13 +213,13 @@ def bare_blocks() -> None:
 
 def in_context(context: Context, function: Callable[[], None]) -> float:
     """Return the nanoseconds of a block in a Context that is not empty."""
-    return context.run(timed, function, BLOCKS)
+    return context.run(without_collector, function, BLOCKS)
 
 
-def variables() -> Series:
+def variables(largest: int) -> Series:
     """Measure a block among other variables."""
     points: list[Point] = []
-    for size in sizes(10_000):
+    for size in sizes(largest // 10):
         context = Context()
         for number in range(size):
             context.run(ContextVar[int](f"other {number}").set, number)
@@ -300,7 +283,7 @@ def chain_memory(
     return used
 
 
-def generations() -> Series:
+def generations(largest: int) -> Series:
     """Measure what a chain of tasks keeps alive."""
     points = [
         Point(
@@ -308,7 +291,7 @@ def generations() -> Series:
             chain_memory(generation, length),
             chain_memory(bare_generation, length),
         )
-        for length in sizes(100_000)
+        for length in sizes(largest)
     ]
     return Series(
         "generations", "tasks, each started by the last", "bytes in all", points
@@ -331,7 +314,7 @@ def out_of_order(count: int) -> float:
             for context in leaving:
                 context.__exit__(None, None, None)
 
-        return timed(leave, len(leaving))
+        return without_collector(leave, len(leaving))
 
     return Context().run(run)
 
@@ -349,16 +332,16 @@ def in_order(count: int) -> float:
             for context in leaving:
                 context.__exit__(None, None, None)
 
-        return timed(leave, len(leaving))
+        return without_collector(leave, len(leaving))
 
     return Context().run(run)
 
 
-def order() -> Series:
+def order(largest: int) -> Series:
     """Measure exits out of order; beside them stand exits of ours in order."""
     points = [
         Point(size, *best(partial(out_of_order, size), partial(in_order, size)))
-        for size in sizes(10_000)
+        for size in sizes(largest // 10)
     ]
     return Series(
         "out of order", "blocks open, the outermost left", "ns an exit", points
@@ -381,7 +364,7 @@ def in_threads(function: Callable[[], None], count: int) -> float:
         for thread in threads:
             thread.join()
 
-    return timed(run, count * BLOCKS)
+    return without_collector(run, count * BLOCKS)
 
 
 def thread_counts() -> Series:
@@ -399,9 +382,16 @@ def thread_counts() -> Series:
     return Series("threads", "threads at once", "ns a block", points)
 
 
-def measure() -> list[Series]:
-    """Measure all."""
-    return [*tasks(), depth(), variables(), generations(), order(), thread_counts()]
+def measure(largest: int) -> list[Series]:
+    """Measure all, up to that size."""
+    return [
+        *tasks(largest),
+        depth(largest),
+        variables(largest),
+        generations(largest),
+        order(largest),
+        thread_counts(),
+    ]
 
 
 def grown(series: Iterable[Series]) -> list[str]:
@@ -418,10 +408,10 @@ def grown(series: Iterable[Series]) -> list[str]:
 def main() -> int:
     """Print the tables, check what should be flat, draw the plot."""
     parser = ArgumentParser(description=__doc__)
-    for flag in ("check", "write"):
+    for flag in ("check", "quick", "write"):
         parser.add_argument(f"--{flag}", action="store_true")
     asked = parser.parse_args()
-    series = measure()
+    series = measure(1_000 if asked.quick else 100_000)
     for each in series:
         print(f"{each.title}: {each.unit}")
         print(f"{each.grows:>34}{'ours':>12}{'other':>12}{'ratio':>8}")

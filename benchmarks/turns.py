@@ -1,10 +1,8 @@
-"""Candidates take turns, in one process after another; ratios are what counts.
+"""The one way to measure here: candidates take turns, and ratios are what counts.
 
 pyperf runs one candidate to its end before the next one begins, so what a busy machine
 does meanwhile ends up in their ratio. Here the candidates take short turns, so that it
-slows all of them alike, and each process gives the ratio of their best turns. A process
-also has luck or none, with its hashes and addresses; so several run, one after the
-other, and the median of their ratios is the result.
+slows all of them alike.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from statistics import median
 from time import perf_counter_ns
 from typing import Any, NamedTuple, TypeAlias
@@ -38,6 +37,41 @@ class Cost(NamedTuple):
     highest: float
 
 
+class Point(NamedTuple):
+    """What one step costs at a size: with this package, and on a bare variable."""
+
+    size: int
+    ours: float
+    other: float
+
+
+class Series(NamedTuple):
+    """A quantity as something grows."""
+
+    title: str
+    grows: str
+    unit: str
+    points: list[Point]
+
+
+def take_turns(
+    candidates: Mapping[str, Callable[[], float]], turns: int
+) -> dict[str, list[float]]:
+    """Have each candidate measured once in each turn; return the figures of each."""
+    figures: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(turns):
+        for name, measure in candidates.items():
+            figures[name].append(measure())
+    return figures
+
+
+def timed(function: Callable[[], object], steps: int) -> float:
+    """Return the nanoseconds of a step, if the function takes so many."""
+    start = perf_counter_ns()
+    function()
+    return (perf_counter_ns() - start) / steps
+
+
 def awaits(function: Callable[[int], Any]) -> Loop:
     """Return a loop of a coroutine function that never suspends.
 
@@ -55,20 +89,24 @@ def best_turns(loops: Mapping[str, Loop], turns: int) -> dict[str, float]:
     """Return the nanoseconds of a step in each candidate's best turn."""
     for loop in loops.values():  # warm, and specialised
         loop(STEPS)
-    best = dict.fromkeys(loops, float("inf"))
-    for _ in range(turns):
-        for name, loop in loops.items():
-            context = Context()  # empty: what the others have set there would cost
-            start = perf_counter_ns()
-            context.run(loop, STEPS)
-            best[name] = min(best[name], (perf_counter_ns() - start) / STEPS)
-    return best
+
+    def measure(loop: Loop) -> float:
+        context = Context()  # empty: what the others have set there would cost
+        return context.run(timed, partial(loop, STEPS), STEPS)
+
+    candidates = {name: partial(measure, loop) for name, loop in loops.items()}
+    return {
+        name: min(figures) for name, figures in take_turns(candidates, turns).items()
+    }
 
 
 def in_processes(
     program: str, arguments: Sequence[str], count: int
 ) -> list[dict[str, float]]:
-    """Run a program so often, one at a time; each run prints what it has measured."""
+    """Run a program so often, one at a time; each run prints what it has measured.
+
+    Several, because a process has luck or none with its hashes and addresses.
+    """
     results: list[dict[str, float]] = []
     for _ in range(count):
         done = subprocess.run(  # noqa: S603 - our own program
