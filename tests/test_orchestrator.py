@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     @property
     def table(self) -> dict[str, Row]:
         """The rows, by plan."""
-        lines = self.out.partition("\n\n")[0].splitlines()
+        lines = self.out.split("\n\n")[1].splitlines()
         assert lines[0].split() == ["plan", "state", "steps", "right", "wrong"]
         rows: dict[str, Row] = {}
         for line in lines[1:]:
@@ -61,10 +61,10 @@ class Outcome(NamedTuple):
     def log(self) -> list[tuple[str, str]]:
         """The lines of the log: the plan that each bears, and the message."""
         records: list[tuple[str, str]] = []
-        for line in self.err.splitlines():
+        for line in self.err.splitlines()[:-1]:  # an empty line comes last
             plan, bar, message = line.partition(" | ")
             assert bar, f"a line without its plan: {line!r}"
-            records.append((plan, message))
+            records.append((plan.rstrip(), message))
         return records
 
 
@@ -88,7 +88,7 @@ class Program:
         self._capsys = capsys
 
     def __call__(self, folder: Path) -> Outcome:
-        status = self.module.main([str(folder)])
+        status = self.module.main(["--verbose", str(folder)])
         printed = self._capsys.readouterr()
         return Outcome(status, printed.out, printed.err)
 
@@ -116,7 +116,7 @@ def program(
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A run of the shipped plans, from a directory that has nothing to do with them."""
-    return run_plans(cwd=tmp_path_factory.mktemp("elsewhere"))
+    return run_plans("--verbose", cwd=tmp_path_factory.mktemp("elsewhere"))
 
 
 def shipped_plans() -> dict[str, dict[str, Any]]:
@@ -143,7 +143,9 @@ def fetching(name: str) -> str:
 class TestShippedPlans:
     def test_no_answer_is_another_plans(self, shipped: Outcome) -> None:
         assert shipped.status == 0, shipped
-        assert shipped.verdict == "0 wrong answers; left set by: nobody"
+        right = sum(row.right for row in shipped.table.values())
+        ending = f"{right} right, 0 wrong. Plans still set at the end: none."
+        assert shipped.verdict == ending
         assert {row.wrong for row in shipped.table.values()} == {0}
 
     def test_every_plan_asked_and_is_in_the_table(self, shipped: Outcome) -> None:
@@ -177,8 +179,7 @@ class TestInterleaving:
     ) -> None:
         entered = [plan for plan, message in shipped.log if message == "entered"]
         assert set(entered) == shipped_plans().keys()
-        # The first line tells how many plans there are; these come right after it.
-        assert [plan for plan, _ in shipped.log[1 : len(entered) + 1]] == entered
+        assert [plan for plan, _ in shipped.log[: len(entered)]] == entered
 
     def test_others_work_between_two_steps_of_a_plan(self, shipped: Outcome) -> None:
         pages = [plan for plan, message in shipped.log if message.startswith("page ")]
@@ -206,9 +207,22 @@ class TestLog:
         assert {owner for _, owner in told} == shipped_plans().keys()
         assert all(plan == owner for plan, owner in told)
 
-    def test_lines_outside_of_all_plans_bear_none(self, shipped: Outcome) -> None:
-        outside = [message for plan, message in shipped.log if plan == "-"]
-        assert outside == [f"running {len(shipped_plans())} plans", "all settled"]
+    def test_it_fits_on_a_screen_unless_asked_for_more(
+        self, shipped: Outcome, tmp_path: Path
+    ) -> None:
+        brief = run_plans(cwd=tmp_path)
+        assert brief.out == shipped.out
+        assert len((brief.out + brief.err).splitlines()) <= 24
+        assert set(brief.log) < set(shipped.log)
+        assert not any(message.startswith("page ") for _, message in brief.log)
+
+    def test_a_terminal_shows_progress(
+        self, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = write(tmp_path, a=fetching("a"))
+        assert "\r" not in program(folder).err
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        assert "fetch of a is done" in program(folder).err
 
     def test_a_step_bears_its_plan_in_a_thread(self, shipped: Outcome) -> None:
         assert ("treasury", "'Cash in hand': 1542 'EUR' at 92%") in shipped.log
@@ -218,7 +232,7 @@ class TestLog:
     ) -> None:
         reason = "verify failed: 1638 is over the budget of 100"
         assert ("payroll", reason) in shipped.log
-        assert shipped.log[-3:-1] == [
+        assert shipped.log[-2:] == [
             ("order-feed", "closing 'orders/new'"),
             ("order-feed", "listen was cancelled"),
         ]
@@ -300,7 +314,7 @@ class TestWrongAnswers:
         # The last one in is the one for which all are answered.
         assert outcome.table["a"].wrong
         assert outcome.table["b"].wrong
-        assert "wrong answers" in outcome.verdict
+        assert " 0 wrong" not in outcome.verdict
         assert "source: asked for a, got 'c' of c" in outcome.err
 
     def test_answers_that_happen_to_be_equal_are_wrong_all_the_same(
@@ -337,7 +351,7 @@ class TestStillSet:
         outcome = program(write(tmp_path, a=fetching("a")))
         assert outcome.status == 1
         assert outcome.table["a"].wrong == 0
-        assert outcome.verdict == "0 wrong answers; left set by: a"
+        assert outcome.verdict.endswith(" 0 wrong. Plans still set at the end: a.")
 
     def test_in_the_program(self, program: Program, tmp_path: Path) -> None:
         folder = write(tmp_path, a=fetching("a"))
@@ -345,7 +359,7 @@ class TestStillSet:
             outcome = program(folder)
         assert outcome.status == 1
         assert outcome.table["a"].wrong == 0
-        assert outcome.verdict.endswith("left set by: a, the program")
+        assert outcome.verdict.endswith("at the end: a, the program.")
         assert program(folder).status == 0
 
     def test_a_block_left_open_that_sets_no_plan(
@@ -355,7 +369,7 @@ class TestStillSet:
         with plan_context(None):
             outcome = program(folder)
         assert outcome.status == 1
-        assert outcome.verdict.endswith("left set by: a, the program")
+        assert outcome.verdict.endswith("at the end: a, the program.")
 
     def test_set_raw(self, program: Program, tmp_path: Path) -> None:
         folder = write(tmp_path, a=fetching("a"))

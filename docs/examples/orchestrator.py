@@ -1,16 +1,16 @@
-"""A small plan runner: many plans run at once, and each is answered as itself.
+"""A small plan runner: many plans run at once, and each reads its own settings.
 
-Run it as ``python orchestrator.py [FOLDER]``. The folder holds a TOML file for each
-plan and, if wanted, a ``global.toml``, whose settings win over the plans' own; the
-environment, as in ``AURA_CURRENCY=CHF``, wins over both. Without a folder, the plans
-beside this file run.
+Run it as ``python orchestrator.py [--verbose] [FOLDER]``. The folder holds a TOML file
+for each plan. It may hold a ``global.toml``, whose settings override the plans' own.
+The environment, as in ``AURA_CURRENCY=CHF``, overrides both. Without a folder, the
+plans beside this file run.
 
-No step tells anybody which plan it works for: `ConfigService`, of the program beside
-this one, reads that from `current_plan_name`, and so does the log. Whether an answer
-was right is found out another way, from the plan's own file.
+No step is told which plan it works for. `ConfigService`, in the program beside this
+one, reads the plan from `current_plan_name`, and so does the log. Each answer is then
+compared with the plan's own file.
 
-The exit status is 0; or 1 if an answer was another plan's, or if a plan was still set
-at the end; or 2 if the plans cannot be read.
+The exit status is 0; 1 if an answer belonged to another plan, or if a plan was still
+set at the end; 2 if the plans cannot be read.
 """
 
 from __future__ import annotations
@@ -101,19 +101,19 @@ class Run:
 
 
 async def fetch(run: Run) -> None:
-    """Fetch rows page by page; between two pages it is the other plans' turn."""
+    """Fetch rows page by page; between two pages the other plans run."""
     for page in range(int(run.ask("pages"))):
         await asyncio.sleep(0)
         source = run.ask("source")
         run.rows.append(zlib.crc32(f"{source}?page={page}".encode()) % 1000)
-        log.info("page %d of %r", page, source)
+        log.debug("page %d of %r", page, source)
 
 
 def transform(run: Run) -> None:
     """Convert the rows, in one go."""
     rate = run.rate()
     run.rows = [row * rate // 100 for row in run.rows]
-    log.info("%d rows at %d%%, now in %r", len(run.rows), rate, run.ask("currency"))
+    log.debug("%d rows at %d%%, now in %r", len(run.rows), rate, run.ask("currency"))
 
 
 def verify(run: Run) -> None:
@@ -124,7 +124,7 @@ def verify(run: Run) -> None:
 
 
 def report(run: Run) -> None:
-    """Sum up, as slowly as a disk or a printer may be: so it goes to a thread."""
+    """Sum up. This may be slow, as a disk or a printer is, so it runs in a thread."""
     rate, total = run.rate(), sum(run.rows)
     log.info("%r: %d %r at %d%%", run.ask("title"), total, run.ask("currency"), rate)
 
@@ -151,7 +151,7 @@ KINDS: Mapping[str, Callable[[Run], Coroutine[None, None, None] | None]] = {
 async def follow(run: Run) -> None:
     """Take the plan's steps, one after the other."""
     for step in run.plan.steps:
-        log.info("%s begins", step)
+        log.debug("%s begins", step)
         try:
             if (work := KINDS[step](run)) is not None:
                 await work
@@ -164,6 +164,7 @@ async def follow(run: Run) -> None:
             log.warning("%s was cancelled", step)
             raise
         run.taken += 1
+        show_progress(f"{step} of {run.plan.name} is done")
     run.state = "done"
 
 
@@ -172,8 +173,8 @@ async def run_plan(run: Run, everyone: asyncio.Barrier) -> None:
     try:
         with suppress(StepFailedError):
             async with plan_context(run.plan.name):
-                log.info("entered")
-                # Nobody takes a step before all are inside their blocks.
+                log.debug("entered")
+                # No plan takes a step before all are inside their blocks.
                 await everyone.wait()
                 await follow(run)
     finally:
@@ -266,6 +267,12 @@ def entry(document: Mapping[str, Any], key: str, kind: type) -> Any:
     return value
 
 
+def show_progress(text: str) -> None:
+    """Show on a terminal how far the run is; the next line of output covers it."""
+    if sys.stderr.isatty():
+        print(f"{text:<40}", end="\r", file=sys.stderr, flush=True)
+
+
 def show(runs: Sequence[Run]) -> None:
     """Print the table."""
     width = max(len(run.plan.name) for run in runs)
@@ -281,29 +288,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run all plans of a folder at once.")
     plans_here = Path(__file__).parent / "plans"
     parser.add_argument("folder", nargs="?", type=Path, default=plans_here)
-    folder: Path = parser.parse_args(arguments).folder
+    parser.add_argument("--verbose", action="store_true", help="log each page and step")
+    asked = parser.parse_args(arguments)
     try:
-        plans, shared = read_folder(folder)
-        service = ConfigService(folder)
+        plans, shared = read_folder(asked.folder)
+        service = ConfigService(asked.folder)
     except ValueError as error:
         print(f"orchestrator: {error}", file=sys.stderr)
         return 2
 
     handler = logging.StreamHandler()
     handler.addFilter(ContextFilter())
-    handler.setFormatter(logging.Formatter("%(aura_plan_name)s | %(message)s"))
+    width = max(map(len, plans))
+    line = f"%(aura_plan_name)-{width}s | %(message)s"
+    handler.setFormatter(logging.Formatter(line))
     log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG if asked.verbose else logging.INFO)
 
-    log.info("running %d plans", len(plans))
+    print(
+        f"{len(plans)} plans run at once. No step is told which plan it works for:\n"
+        "the configuration and the log read it from current_plan_name.\n",
+        flush=True,
+    )
     runs = asyncio.run(run_all(plans, shared, service))
-    log.info("all settled")
+    print(file=sys.stderr, flush=True)
     show(runs)
-    wrong = sum(run.wrong for run in runs)
+    right, wrong = sum(run.right for run in runs), sum(run.wrong for run in runs)
     still_set = [run.plan.name for run in runs if run.still_set]
     if is_plan_set():
         still_set.append("the program")
-    print(f"\n{wrong} wrong answers; left set by: {', '.join(still_set) or 'nobody'}")
+    print(
+        f"\n{right + wrong} settings read while the plans took turns, in tasks and in "
+        f"threads:\n{right} right, {wrong} wrong. "
+        f"Plans still set at the end: {', '.join(still_set) or 'none'}."
+    )
     return 1 if wrong or still_set else 0
 
 
