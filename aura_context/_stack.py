@@ -3,30 +3,36 @@
 The stack is a linked list of `Entry`, one for each block, innermost first. Its head is
 the value of a ContextVar, so a child task inherits the list along with its copy of the
 Context: there are no locks, and the code never asks which task or thread runs it
-(:pep:`567`, R12).
+(:pep:`567`, R12). An entry may stay on the list for a while after its block was left.
 
-Leaving the innermost block resets two tokens, and most programs never do anything else.
-`Binding` spells that path out. The rest of this module is about what is unusual:
+A block is left by its *handle*: the object whose ``__exit__`` is called, which is the
+context itself or, for a decorated call, a private object. Leaving the innermost block
+usually resets two tokens, and most programs need nothing else. `Binding` contains that
+path. The rest of this module is about what is unusual:
 
 - a block is left while blocks above it are still open: the nearest of them that binds
   the same variable, its *heir*, takes over what the block would have restored (R4);
-- a block is left in another Context than the one that entered it: the token says so,
-  and at most this Context changes (R5);
-- a block can no longer be left, because its handle is gone: it is settled (R11);
-- other code runs in the middle of an enter or exit (R13).
+- a block is left in another Context than the one that entered it: resetting its token
+  fails, and at most the current Context changes (R5);
+- a block can no longer be left, because its handle is gone. It is *abandoned*, and the
+  next enter or exit *settles* it: it restores what the block would have restored (R11);
+- other code runs in the middle of an enter or exit (R13). Python runs signal handlers,
+  finalisers and other threads between two instructions, in practice after a call, and
+  trace functions between two lines.
 
-``docs/explanation/stack.md`` draws the first three.
+A variable that is set with ``ContextVar.set``, rather than by a block, is set *raw*.
+``docs/explanation/stack.md`` has diagrams of the first three.
 """
 
 from __future__ import annotations
 
+import operator
 import weakref
 
 from collections import defaultdict
 from contextvars import ContextVar, Token
 from enum import Enum
 from itertools import pairwise
-from operator import call
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from typing_extensions import override
@@ -39,18 +45,18 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeAlias
 
-    AnyPart: TypeAlias = "Entry | PartOfMany"
+    AnyPart: TypeAlias = "Entry | PartOfMany"  # which have the slots of a `Part`
 
 
 class State(Enum):
     """What an entry holds in place of a token."""
 
     ENTERING = "entering"
-    """There is no token yet, or a signal struck before it was stored."""
+    """There is no token yet, or the enter was interrupted before it was stored."""
     SAME = "same"
     """The variable held the value already, so it was not set (R2)."""
     LEFT = "left"
-    """The block is left."""
+    """The block has been left."""
 
 
 ENTERING: Final = State.ENTERING
@@ -58,10 +64,10 @@ SAME: Final = State.SAME
 LEFT: Final = State.LEFT
 
 EMPTY: Final = MISSING
-"""The end of the stack: the ``old_value`` of the token that sets the first entry."""
+"""The end of the stack. The token that pushes the first entry has it as `old_value`."""
 
 abandoned_epoch = object()
-"""Replaced each time a handle dies while its block is open, anywhere in the process.
+"""Replaced each time a handle dies with a block still open, anywhere in the process.
 
 An object rather than a counter: without a lock, two threads could lose an increment.
 """
@@ -76,22 +82,23 @@ class Part:
 
     var: ContextVar[Any]
     value: Any
-    """What the block binds."""
+    """The value that the block binds."""
     before: Any
-    """What the variable held before the block, or `MISSING`."""
+    """What the variable held before the block, or `MISSING`; a `State` if unknown."""
     var_token: Token[Any] | State
-    """Resets the variable."""
+    """Resets the variable; a `State` if there is nothing to reset."""
 
     def restore(self, heir: AnyPart | None) -> None:
         """Undo what the block did to the variable, or leave that to the heir (R4)."""
         var, token, before = self.var, self.var_token, self.before
         if heir is None:
-            try:
-                if isinstance(token, Token):
+            if isinstance(token, Token):
+                try:
                     var.reset(token)
+                except RuntimeError:  # used: an exit was interrupted after its reset
+                    pass
+                else:
                     return
-            except RuntimeError:  # KeyboardInterrupt struck just after an exit's reset
-                pass
             if before is not ENTERING and var.get(MISSING) is not before:
                 set_or_default(var, before)
             return
@@ -102,7 +109,7 @@ class Part:
             elif heir.before is not before:  # set raw between the two blocks
                 set_or_default(var, before)
                 heir.var_token = set_or_default(var, value)
-        except RuntimeError:  # as above; the heir was entered after the reset
+        except RuntimeError:  # used, as above: the heir was entered after that reset
             return
         heir.before = before
 
@@ -124,9 +131,8 @@ class PartOfMany(Part):
 class Entry(Part, weakref.ref["Handle"]):
     """A block that binds one variable.
 
-    It is a weak reference to its handle, the object whose ``__exit__`` leaves the
-    block. Weak, because a block without a handle cannot be left any more: it is
-    *abandoned*, and does not count (R11).
+    It is a weak reference to its handle. Weak, because a block whose handle is gone
+    cannot be left any more, and must not count as open (R11).
     """
 
     __slots__ = (
@@ -135,18 +141,18 @@ class Entry(Part, weakref.ref["Handle"]):
     )  # fmt: skip
 
     stack_token: Token[Any] | State
-    """Proves which Context entered the block: ``reset`` accepts it there only."""
+    """Pushed the entry. ``reset`` accepts it only in the Context that entered."""
     below: Any
     """The next entry, or `EMPTY`."""
     checked: object
-    """The `abandoned_epoch` at which nothing from here down was abandoned."""
+    """The last `abandoned_epoch` at which this entry and all below it were settled."""
     covered: bool
-    """Whether a block may have been entered on top of this one (R13)."""
+    """Whether other blocks may have been entered or left since the last look (R13)."""
     kin: object
-    """Shared with other blocks that are known to be of the same Context."""
+    """Shared by blocks that are known to be of one Context; unset until needed."""
 
-    # Frameworks copy back whatever compares as different in two Contexts, and weak
-    # references compare as what they refer to.
+    # Frameworks copy values back that differ between two Contexts, and weak references
+    # are equal if what they refer to is equal.
     __eq__ = object.__eq__
     __ne__ = object.__ne__
     __hash__ = object.__hash__
@@ -160,13 +166,17 @@ class Entry(Part, weakref.ref["Handle"]):
         return (self,)
 
     def belongs_here(self) -> bool:
-        """Whether this Context entered the block, rather than one that it copies."""
+        """Whether this Context entered the block, and did not inherit it by copying.
+
+        Only ``reset`` can answer, so the token is replaced by an equivalent one.
+        """
         token = self.stack_token
         if not isinstance(token, Token):
             return token is ENTERING
         try:
             self.stack_token = renew(stack, token, stack.get())
-        except (ValueError, RuntimeError):  # another Context's, or left by its thread
+        except (ValueError, RuntimeError):
+            # Another Context's token, or one that another thread has just used.
             return False
         return True
 
@@ -181,10 +191,10 @@ class Entry(Part, weakref.ref["Handle"]):
         return entries
 
     def own(self, above: list[Entry]) -> list[Entry]:
-        """Return those of the blocks above that this Context entered, as it did this.
+        """Return those of the blocks above that belong to this block's Context.
 
-        A token is slow to ask, so the answer is kept: blocks of one Context get the
-        same `kin`. That is a fact about the blocks, true in whichever Context.
+        Checking a token is slow, so the answer is kept: blocks of one Context share a
+        `kin`. That is true wherever they are seen from.
         """
         if not hasattr(self, "kin"):
             self.kin = object()
@@ -197,10 +207,10 @@ class Entry(Part, weakref.ref["Handle"]):
             entries.append(entry)
         return entries
 
-    def now(self, part: AnyPart) -> Any:
+    def now(self, var: ContextVar[Any]) -> Any:
         """Return what the variable holds in this block, raw sets included."""
-        heir = _heir(self.own(self.above()), part.var)
-        return part.var.get(MISSING) if heir is None else heir.before
+        heir = _heir(self.own(self.above()), var)
+        return var.get(MISSING) if heir is None else heir.before
 
     def leave(self) -> None:
         """Leave this block, which this Context entered, wherever on the stack it is."""
@@ -211,24 +221,24 @@ class Entry(Part, weakref.ref["Handle"]):
         for part in self.parts():
             part.restore(_heir([*own], part.var, leaving=part))
         if not own and (popped := stack.set(self.below).old_value) is not self:
-            stack.set(popped)  # entered in the middle of this exit (R13)
+            stack.set(popped)  # it was not the top: others may be open above it (R13)
         self.close()
 
     def leave_here_only(self) -> None:
         """Leave a block that another Context entered, in this Context alone (R5)."""
         for part in self.parts():
             before = part.before
-            if self.stack_token is LEFT:  # its own thread has just left it
+            if self.stack_token is LEFT:  # another thread has just left it
                 return
-            if part.var.get(MISSING) is not before:
+            if before is not ENTERING and part.var.get(MISSING) is not before:
                 set_or_default(part.var, before)
         stack.set(self.below)
 
     def _drop_copied(self, own: list[Entry]) -> None:
-        """Take what was copied from other Contexts off the stack above this block.
+        """Take the blocks above that other Contexts entered off the stack (R4).
 
-        Each own block above then adjoins the next. Its token has to be renewed, since
-        that resets the stack to what it was, copied blocks included (R4).
+        Each own block is then linked to the next. It gets a new token, because the old
+        one would bring the copied blocks back.
         """
         top = own[0] if own else self
         for upper, lower in pairwise([*own, self]):
@@ -249,10 +259,11 @@ class Entry(Part, weakref.ref["Handle"]):
         self.below = below
 
     def finish_enter(self, handle: Handle) -> None:
-        """Finish an enter in the middle of which other code used the library (R13).
+        """Finish an enter, if other code has entered or left blocks meanwhile (R13).
 
-        What that code keeps open may lie below this entry or above it, and what it left
-        may have restored the variable. So the block is entered on top of all that.
+        Blocks that are still open may lie below this entry or above it, and blocks that
+        were left may have changed the variable. If there are any above, a twin of this
+        entry replaces it on top of them.
         """
         if isinstance(self.stack_token, Token):
             self.below = self.stack_token.old_value
@@ -263,10 +274,11 @@ class Entry(Part, weakref.ref["Handle"]):
             is_bound = now is part.value
             if isinstance(token, Token):
                 found, part.before = part.before, token.old_value
-                if heir is None:  # otherwise a block below was left since
+                if heir is None:
+                    # If they differ, a block below was left, and changed `before`.
                     is_bound = is_bound or found is part.before
-                elif heir.before is part.value is heir.value:  # it was entered since
-                    is_bound = False
+                elif heir.before is part.value is heir.value:
+                    is_bound = False  # the heir was entered after this block's set
             if not is_bound:
                 if heir is not None and isinstance(token, Token):
                     heir.var_token, heir.before = token, part.before
@@ -274,22 +286,25 @@ class Entry(Part, weakref.ref["Handle"]):
                 part.var_token = set_or_default(var, part.value)
         if above or self.stack_token is LEFT:
             moved = self.twin(handle)
-            moved.var_token, moved.stack_token = self.var_token, ENTERING
-            moved.checked, moved.covered = self.checked, False
+            moved.stack_token, moved.covered = ENTERING, False
+            moved.var_token, moved.checked = self.var_token, self.checked
             moved.below = stack.get()
             moved.stack_token = stack.set(moved)
             self.close()
         self.covered = False
 
     def twin(self, handle: Handle) -> Entry:
-        """Return another entry that binds the same."""
+        """Return a new entry, not on the stack yet, that binds the same."""
         twin = Entry(handle, note_abandoned)
         twin.var, twin.value, twin.before = self.var, self.value, self.before
         return twin
 
 
 class Handle:
-    """What leaves a block by its identity: a context, or the handle of one call."""
+    """The object that leaves a block: a context, or a private object of one call.
+
+    Blocks are found by the identity of their handle.
+    """
 
     __slots__ = ("__weakref__",)
 
@@ -298,13 +313,13 @@ class Handle:
         return self
 
     def warn_foreign_exit(self) -> None:
-        """Warn that an exit has found no block that it could leave (R5)."""
+        """Warn that an exit has left no block of this Context (R5)."""
 
     def explain_missing(self) -> None:
-        """Raise an error that says what to write, if there is nothing to bind."""
+        """Raise an error that says what to write, if there is nothing to bind (N4)."""
 
     def leave_unusually(self) -> Literal[False] | None:
-        """Leave a block that is not the innermost, or another Context's, or none."""
+        """Do every exit that the usual path does not; return False after a warning."""
         if leave(self) or _leave_suspended(self):
             return None
         self.warn_foreign_exit()
@@ -314,8 +329,8 @@ class Handle:
 class Private(Handle):
     """The handle of one call of a decorated function, generator or ``snapshot.run()``.
 
-    Such a call leaves no other block of the context that it shares with others (R3),
-    and its block is abandoned as soon as the frame that holds the handle is gone (R11).
+    Such a call never leaves another block of the context that it shares (R3). Its block
+    is abandoned as soon as the frame that holds the handle is gone (R11).
     """
 
     __slots__ = ("context", "is_step")
@@ -333,7 +348,7 @@ class Private(Handle):
 class Binding(Handle):
     """Binds one variable to one value for a block.
 
-    Both methods spell the usual path out, because calls would cost 6 to 9 %.
+    Both methods contain the usual path, because function calls would cost 6 to 9 %.
     """
 
     __slots__ = ()
@@ -347,13 +362,13 @@ class Binding(Handle):
             entry = Entry(self, note_abandoned)
             entry.stack_token = entry.var_token = entry.before = ENTERING
             entry.covered = False
-            # First, because a property may use this library itself (R13).
+            # Read first, because either may be a property that uses this library.
             entry.var = var = self.var
             entry.value = value = self.value
         except AttributeError:
             self.explain_missing()
             raise
-        else:  # on CPython 3.14, local variables are slower after a try than inside it
+        else:  # because on CPython 3.14, local variables are slower after a try
             entry.checked = checked = abandoned_epoch
             top = stack.get()
             if top is not EMPTY:
@@ -363,14 +378,14 @@ class Binding(Handle):
                 if top is not EMPTY:
                     top.covered = True
             entry.below = top
-            # Push before setting: KeyboardInterrupt can strike between any two
-            # instructions, and only a block on the stack can be found and undone (R11).
+            # Push before setting: KeyboardInterrupt may be raised in between, and only
+            # a block on the stack can be found and undone (R11).
             entry.stack_token = token = stack.set(entry)
             entry.before = before = var.get(MISSING)
             if before is value or (
                 type(before) is str is type(value) and before == value
             ):
-                entry.value = before
+                entry.value = before  # later compared by identity
                 entry.var_token = SAME
             else:
                 entry.var_token = var.set(value)
@@ -393,8 +408,8 @@ class Binding(Handle):
         ):
             return self.leave_unusually()
         try:
-            # Each `reset` follows its check in the same line, because code that runs in
-            # the middle of this exit may keep a block open on top (R13).
+            # Other code may enter a block on top, and keep it open, between two lines
+            # or after any call. None can between a check and its `reset` (R13).
             if (token := entry.var_token) is not SAME:
                 if entry.covered or entry.var.reset(token):  # type: ignore[func-returns-value,arg-type] # pyright: ignore[reportArgumentType] - a state is refused
                     return self.leave_unusually()
@@ -407,7 +422,7 @@ class Binding(Handle):
                 if value is not entry.before:  # set raw in the block
                     set_or_default(entry.var, entry.before)
         except (ValueError, RuntimeError, TypeError):
-            # Another Context's token, a used one (KeyboardInterrupt struck), or none.
+            # The token is another Context's, or was used, or there is none.
             return self.leave_unusually()
         entry.stack_token = entry.var_token = entry.value = entry.before = LEFT
         if (below := entry.below) is not EMPTY:
@@ -418,7 +433,7 @@ class Binding(Handle):
 
 
 def push(entry: Entry) -> None:
-    """Put a block on top of the stack, as `Binding.__enter__` spells out."""
+    """Put a block on top of the stack, as `Binding.__enter__` does itself."""
     entry.checked = checked = abandoned_epoch
     top = stack.get()
     if top is not EMPTY and (top.checked is not checked or top.stack_token is LEFT):
@@ -428,14 +443,15 @@ def push(entry: Entry) -> None:
         top.covered = True
     entry.below = top
     entry.stack_token = token = stack.set(entry)
-    if token.old_value is not top:  # another block was entered in the middle (R13)
+    if token.old_value is not top:  # a block was entered or left meanwhile (R13)
         entry.covered = True
 
 
 def leave(handle: object) -> bool:
-    """Leave the handle's innermost block, wherever on the stack it is (R4, R5).
+    """Leave the handle's innermost block, wherever it is on the stack (R4, R5).
 
-    Return False, without a warning, if this Context has not entered that block.
+    Return whether this Context entered it. If not, and the block is the innermost here,
+    it is left in this Context alone.
     """
     top = stack.get()
     entry = find(handle, top)
@@ -443,7 +459,7 @@ def leave(handle: object) -> bool:
         return False
     belongs_here = entry.belongs_here()
     if top.checked is not abandoned_epoch:
-        # First, so that no abandoned block becomes an heir, or counts as one above.
+        # Settle first, so that no abandoned block becomes an heir or counts as open.
         settle(top)
     if belongs_here:
         entry.leave()
@@ -453,10 +469,10 @@ def leave(handle: object) -> bool:
 
 
 def leave_leftovers(handle: object) -> None:
-    """Leave all blocks above the handle's innermost one.
+    """Leave the blocks of this Context above the handle's innermost one.
 
-    For the borders only: once a request or task is over, so is every block that it
-    forgot to leave. No override of ``__exit__`` runs, and nothing warns.
+    Used only where a request or task ends, because no block may outlive it. Overrides
+    of ``__exit__`` do not run, and nothing warns.
     """
     entry = find(handle, stack.get())
     if entry is not None and entry.belongs_here():
@@ -465,9 +481,9 @@ def leave_leftovers(handle: object) -> None:
 
 
 def settle(top: Any) -> Any:
-    """Put right what was abandoned in this Context; return the innermost open entry.
+    """Settle this Context's abandoned blocks; return the innermost entry that counts.
 
-    A single walk downwards, which collects the possible heirs of each variable, serves
+    A single walk downwards collects the possible heirs of each variable, so it serves
     any number of abandoned blocks (R11).
     """
     epoch = abandoned_epoch
@@ -485,7 +501,7 @@ def settle(top: Any) -> Any:
                 if now is part.value:  # otherwise it was set raw since
                     part.restore(heir)
             entry.close()
-        else:  # another Context's to settle: what is above cannot count as checked
+        else:  # only its own Context can settle it: those above stay unchecked
             entries.clear()
     for entry in entries:
         entry.checked = epoch
@@ -512,16 +528,15 @@ def open_contexts() -> Iterator[Any]:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether setting a variable from one to the other would change nothing (R2)."""
+    """Whether setting a variable from one to the other changes nothing (R2)."""
     return one is other or (type(one) is str is type(other) and one == other)
 
 
 def renew(var: ContextVar[Any], token: Token[Any], value: object) -> Token[Any]:
-    """Set the variable to the value; return a token that undoes as much as the old one.
+    """Set the variable; return a token that restores what the given one would have.
 
-    A token works once, and only in the Context that made it. `map` makes both calls
-    without returning to Python's loop, so neither a signal nor a finaliser comes in
-    between (R13).
+    A token works once, and only in the Context that made it. `map` makes both calls in
+    C, so that no signal handler or finaliser runs between them (R13).
 
     Raises:
         ValueError: If another Context made the token.
@@ -529,34 +544,37 @@ def renew(var: ContextVar[Any], token: Token[Any], value: object) -> Token[Any]:
     """
     if value is MISSING:
         value = default(var)
-    return [*map(call, (var.reset, var.set), (token, value))][1]  # type: ignore[arg-type, return-value] # pyright: ignore[reportArgumentType, reportReturnType] - of two types
+    return [*map(operator.call, (var.reset, var.set), (token, value))][1]  # type: ignore[arg-type, return-value] # pyright: ignore[reportArgumentType, reportReturnType] - of two types
 
 
 def note_abandoned(entry: Entry) -> None:
-    """Start a new epoch if a handle has died while its block was open."""
+    """Start a new epoch if a handle has died with its block still open."""
     global abandoned_epoch  # noqa: PLW0603 - one for the process
-    # A signal may have struck before the entry had any state.
+    # The enter may have been interrupted before the entry had any state.
     if getattr(entry, "stack_token", LEFT) is not LEFT:
         abandoned_epoch = object()
 
 
 def find(handle: object, top: Any) -> Entry | None:
-    """Return the handle's innermost block; one that is being entered comes last."""
+    """Return the handle's innermost block; one that is being entered only if alone."""
     entering: Entry | None = None
     for entry in walk(top):
         if entry() is handle:
             if entry.var_token is not ENTERING:
                 return entry
-            entering = entering or entry
+            if entering is None:
+                entering = entry
     return entering
 
 
 def _heir(
     above: list[Entry], var: ContextVar[Any], leaving: AnyPart | None = None
 ) -> AnyPart | None:
-    """Return what the nearest of the blocks above does to the variable.
+    """Return the part of the nearest block above that binds the variable.
 
-    The nearest comes last. Those that do nothing to the variable are dropped.
+    The nearest comes last. The part that is returned has just got a new token, which
+    proves that it can still be left. Blocks that cannot be heirs are dropped from the
+    list, so that `settle` asks each of them only once.
     """
     while above:
         entry = above[-1]
@@ -573,7 +591,8 @@ def _heir(
                 else:
                     return part
             if leaving is not None:
-                # The same goes for its enter: it may have read what is restored (R13).
+                # Its enter may be under way, and may have read what the leaving block
+                # is about to restore. The mark has it look again (R13).
                 entry.covered = True
                 part.before = leaving.before
         above.pop()
@@ -583,27 +602,27 @@ def _heir(
 class Suspended(weakref.ref[Handle]):
     """A block that a decorated generator holds, between two of its steps (F2).
 
-    A weak reference, so that an exit of its handle finds it; and a strong one as well,
-    because the garbage collector clears weak references before it closes a generator.
+    It is a weak reference to its handle, so that an exit of the handle finds it.
     """
 
     __slots__ = ("handle", "is_left", "raw")
 
     handle: Any
+    """Keeps the handle alive: the collector clears weak references before it closes a
+    generator."""
     raw: Mapping[ContextVar[Any], Any]
     """What was set raw in the block."""
     is_left: bool
 
 
 def _leave_suspended(handle: Handle) -> bool:
-    """Leave the handle's block if it is suspended, and the only one the handle has."""
-    blocks: list[Entry | Suspended] = []
-    for ref in weakref.getweakrefs(handle):
-        if isinstance(ref, Entry):
-            if ref.stack_token is not LEFT:
-                blocks.append(ref)
-        elif isinstance(ref, Suspended) and not ref.is_left:
-            blocks.append(ref)
+    """Leave the handle's block if that is suspended, and its only one."""
+    blocks = [
+        ref
+        for ref in weakref.getweakrefs(handle)
+        if (isinstance(ref, Entry) and getattr(ref, "stack_token", LEFT) is not LEFT)
+        or (isinstance(ref, Suspended) and not getattr(ref, "is_left", True))
+    ]
     if len(blocks) != 1 or not isinstance(blocks[0], Suspended):
         return False
     blocks[0].is_left = True

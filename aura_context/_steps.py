@@ -88,7 +88,7 @@ def _resume(block: Suspended, own: Any) -> None:
 def _suspend(entry: Entry) -> Suspended | None:
     """Leave a block until the next step; return None if it is abandoned."""
     handle = entry()
-    now = {part.var: (part, entry.now(part)) for part in entry.parts()}
+    now = {part.var: (part, entry.now(part.var)) for part in entry.parts()}
     raw = {var: value for var, (part, value) in now.items() if value is not part.value}
     entry.leave()
     if handle is None:
