@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib.util
+import inspect
 import sysconfig
+import threading
 
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pytest
 
@@ -20,12 +24,15 @@ from aura_context import (
 
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import Awaitable
 
     from aura_context._context import BaseContext
 
 
 R = TypeVar("R")
+Values: TypeAlias = Generator[Any, Any, Any]
+AsyncValues: TypeAlias = AsyncGenerator[Any, Any]
+Elsewhere: TypeAlias = Callable[[Callable[[], object]], object]
 
 UNSET = "<unset>"
 
@@ -39,6 +46,14 @@ class TenantContext(VarContext[str | None]):
 
 class RunContext(VarContext[int]):
     var = current_run
+
+
+class Boom(Exception):
+    """An exception of the body, of its consumer, of a job or task."""
+
+
+class Thing:
+    """What a weak reference can refer to."""
 
 
 def needs(library: str) -> pytest.MarkDecorator:
@@ -58,6 +73,20 @@ def held(var: ContextVar[Any] = current_plan_name) -> Any:
 def fresh(function: Callable[[], R]) -> R:
     """Run the function where nothing is set."""
     return Context().run(function)
+
+
+def here(function: Callable[[], R]) -> R:
+    """Run the function as it is."""
+    return function()
+
+
+def in_thread(function: Callable[[], R]) -> R:
+    """Run the function in a thread of its own."""
+    results: list[R] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
 
 
 def copied(function: Callable[[], R]) -> R:
@@ -98,6 +127,25 @@ async def async_holding(plan_name: str) -> AsyncGenerator[None, None]:
     async with plan_context(plan_name):
         yield
         yield
+
+
+async def collected(values: AsyncValues) -> list[object]:
+    return [value async for value in values]
+
+
+async def awaited(result: Awaitable[R]) -> R:
+    return await result
+
+
+def outcome(result: Any) -> object:
+    """Return what a function of any of the four kinds says it has seen."""
+    if inspect.isgenerator(result):
+        [result] = list(result)
+    elif inspect.isasyncgen(result):
+        [result] = asyncio.run(collected(result))
+    elif inspect.isawaitable(result):
+        result = asyncio.run(awaited(result))
+    return result
 
 
 def abandon(generator: Generator[None, None, None]) -> None:

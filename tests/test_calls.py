@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import gc
 import inspect
 import sys
 import types
 
-from collections.abc import AsyncGenerator, Generator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pytest
 
@@ -29,15 +27,18 @@ from aura_context import (
 
 from .contexts import (
     UNSET,
+    AsyncValues,
+    Values,
     fresh,
     held,
     leave,
     opened,
+    outcome,
 )
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Generator
 
     from aura_context._context import BaseContext
 
@@ -46,27 +47,6 @@ LIBRARY = str(Path(aura_context.__file__).parent)
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Values: TypeAlias = Generator[Any, Any, Any]
-AsyncValues: TypeAlias = AsyncGenerator[Any, Any]
-
-
-async def collected(values: AsyncValues) -> list[object]:
-    return [value async for value in values]
-
-
-async def awaited(result: Awaitable[R]) -> R:
-    return await result
-
-
-def outcome(result: Any) -> object:
-    """Return what one of the four says it has seen, run to its end."""
-    if inspect.isgenerator(result):
-        [result] = list(result)
-    elif inspect.isasyncgen(result):
-        [result] = asyncio.run(collected(result))
-    elif inspect.isawaitable(result):
-        result = asyncio.run(awaited(result))
-    return result
 
 
 def drive(coroutine: Any) -> object:

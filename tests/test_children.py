@@ -27,6 +27,7 @@ from .contexts import (
     UNSET,
     RunContext,
     TenantContext,
+    Thing,
     abandon,
     fresh,
     held,
@@ -75,13 +76,10 @@ class TestR8Children:
     def test_a_child_does_not_keep_the_parents_context_alive(
         self, child_enters: bool, in_order: bool
     ) -> None:
-        class Value:
-            pass
+        only_here: ContextVar[Thing | None] = ContextVar("only_here", default=None)
 
-        only_here: ContextVar[Value | None] = ContextVar("only_here", default=None)
-
-        def parent() -> tuple[Context, weakref.ref[Value]]:
-            value = Value()
+        def parent() -> tuple[Context, weakref.ref[Thing]]:
+            value = Thing()
             outer, inner = opened("outer"), opened("inner")
             child = copy_context()
             if child_enters:
@@ -110,14 +108,11 @@ class TestR8Children:
         assert child.run(enter_and_leave) is _stack.EMPTY
 
     def test_nor_what_the_parent_had_bound_before(self) -> None:
-        class Value:
-            pass
-
-        class ValueContext(VarContext[Value | None]):
+        class ValueContext(VarContext[Thing | None]):
             var = ContextVar("value", default=None)
 
-        def parent() -> tuple[Context, weakref.ref[Value]]:
-            value = Value()
+        def parent() -> tuple[Context, weakref.ref[Thing]]:
+            value = Thing()
             with ValueContext(value), ValueContext(None):
                 return copy_context(), weakref.ref(value)
 
@@ -128,13 +123,10 @@ class TestR8Children:
 
     @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
     def test_nor_does_one_that_has_seen_an_abandoned_block(self) -> None:
-        class Value:
-            pass
+        only_here: ContextVar[Thing | None] = ContextVar("only_here", default=None)
 
-        only_here: ContextVar[Value | None] = ContextVar("only_here", default=None)
-
-        def parent() -> tuple[Context, weakref.ref[Value]]:
-            value = Value()
+        def parent() -> tuple[Context, weakref.ref[Thing]]:
+            value = Thing()
             generator = holding("lost")
             next(generator)
             child = copy_context()

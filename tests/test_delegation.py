@@ -10,10 +10,9 @@ import tracemalloc
 import types
 import weakref
 
-from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -27,7 +26,12 @@ from aura_context import (
 
 from .contexts import (
     UNSET,
+    AsyncValues,
+    Boom,
     TenantContext,
+    Thing,
+    Values,
+    collected,
     copied,
     fresh,
     held,
@@ -35,30 +39,15 @@ from .contexts import (
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Values: TypeAlias = Generator[Any, Any, Any]
-AsyncValues: TypeAlias = AsyncGenerator[Any, Any]
-Elsewhere: TypeAlias = Callable[[Callable[[], object]], object]
-
-
-class Boom(Exception):
-    """An exception of the body, or of the consumer."""
-
-
-class Thing:
-    """Something that a weak reference can tell of."""
 
 
 def generator() -> Values:
     yield held()
-
-
-async def collected(values: AsyncValues) -> list[object]:
-    return [value async for value in values]
 
 
 class TestF3AsUndecorated:

@@ -34,8 +34,10 @@ from aura_context._groups import stay_behind
 
 from .contexts import (
     UNSET,
+    Boom,
     RunContext,
     TenantContext,
+    Thing,
     abandon,
     current_run,
     held,
@@ -54,10 +56,6 @@ PROGRAMS = [
 ]
 
 current_other: ContextVar[str] = ContextVar("current_other", default="other")
-
-
-class Boom(Exception):
-    """An exception of a job."""
 
 
 class Pool:
@@ -266,11 +264,8 @@ class TestS5Clean:
             assert executor.submit(look).result() == (None, 0)
 
     def test_a_job_does_not_keep_the_callers_values(self, pool: Pool) -> None:
-        class Value:
-            pass
-
-        def submit() -> weakref.ref[Value]:
-            value: Any = Value()
+        def submit() -> weakref.ref[Thing]:
+            value: Any = Thing()
             with TenantContext(value):
                 pool.executor.submit(look).result()
             return weakref.ref(value)

@@ -8,10 +8,9 @@ import inspect
 import threading
 import types
 
-from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, contextmanager
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from unittest.mock import AsyncMock
 
 import anyio
@@ -31,32 +30,28 @@ from aura_context import (
 
 from .contexts import (
     UNSET,
+    AsyncValues,
+    Elsewhere,
     TenantContext,
+    Thing,
+    Values,
+    collected,
     copied,
     current_tenant,
     fresh,
     held,
+    in_thread,
+    outcome,
 )
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Self
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Values: TypeAlias = Generator[Any, Any, Any]
-AsyncValues: TypeAlias = AsyncGenerator[Any, Any]
-Elsewhere: TypeAlias = Callable[[Callable[[], object]], object]
-
-
-class Boom(Exception):
-    """An exception of the body, or of the consumer."""
-
-
-class Thing:
-    """Something that a weak reference can tell of."""
 
 
 def read(*_: object) -> object:
@@ -79,39 +74,6 @@ async def async_generator(*_: object) -> AsyncValues:
 
 KINDS: list[Callable[..., Any]] = [read, coroutine, generator, async_generator]
 of_each_kind = pytest.mark.parametrize("function", KINDS, ids=lambda f: f.__name__)
-
-
-async def collected(values: AsyncValues) -> list[object]:
-    return [value async for value in values]
-
-
-async def awaited(result: Awaitable[R]) -> R:
-    return await result
-
-
-def outcome(result: Any) -> object:
-    """Return what one of the four says it has seen, run to its end."""
-    if inspect.isgenerator(result):
-        [result] = list(result)
-    elif inspect.isasyncgen(result):
-        [result] = asyncio.run(collected(result))
-    elif inspect.isawaitable(result):
-        result = asyncio.run(awaited(result))
-    return result
-
-
-def here(function: Callable[[], R]) -> R:
-    """Return what the function returns."""
-    return function()
-
-
-def in_thread(function: Callable[[], R]) -> R:
-    """Return what the function returns in a thread of its own."""
-    results: list[R] = []
-    thread = threading.Thread(target=lambda: results.append(function()))
-    thread.start()
-    thread.join()
-    return results[0]
 
 
 class TestF1OnlyWhileItRuns:

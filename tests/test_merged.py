@@ -25,6 +25,7 @@ from aura_context import (
 
 from .contexts import (
     UNSET,
+    Boom,
     RunContext,
     TenantContext,
     current_run,
@@ -32,29 +33,15 @@ from .contexts import (
     fresh,
     held,
     leave,
+    merged,
     opened,
 )
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
 
 pytestmark = pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
-
-
-class Boom(Exception):
-    """An exception of the body."""
-
-
-def merged(function: Callable[..., object], *args: object) -> None:
-    """Call it in a copy of this Context, and set here what differs there."""
-    copy = copy_context()
-    try:
-        copy.run(function, *args)
-    finally:
-        for var, value in copy.items():
-            if var.get(UNSET) != value:
-                var.set(value)
 
 
 def held_now() -> tuple[object, Sequence[object]]:
@@ -127,7 +114,7 @@ class TestR4Merged:
         with shared:
             merged(shared.__enter__)
             assert active_contexts() == (shared, shared)
-            merged(leave, shared)
+            merged(partial(leave, shared))
             assert held_now() == ("shared", (shared,))
         assert (held(), active_contexts()) == (UNSET, ())
 
@@ -195,7 +182,7 @@ class TestR5Merged:
             block = plan_context(name)
             merged(block.__enter__)
             assert held_now() == (name, (block,))
-            merged(leave, block)
+            merged(partial(leave, block))
             assert held_now() == (before, ())
 
     @pytest.mark.parametrize("inner", [plan_context("inner"), Snapshot()])
@@ -205,7 +192,7 @@ class TestR5Merged:
             for half in halves:
                 merged(half.__enter__)
             for half in reversed(halves):
-                merged(leave, half)
+                merged(partial(leave, half))
             assert held_now() == ("outer", (outer,))
             assert current_tenant.get() is None
         assert (held(), active_contexts()) == (UNSET, ())
@@ -218,7 +205,7 @@ class TestR5Merged:
 
     def test_entered_here_and_left_in_a_copy(self) -> None:
         block = opened("p")
-        merged(leave, block)
+        merged(partial(leave, block))
         assert held_now() == (None, ())
         leave(block)  # and here once more, as by `with`
         assert held_now() == (None, ())

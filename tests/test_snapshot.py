@@ -34,6 +34,7 @@ from aura_context import (
 
 from .contexts import (
     UNSET,
+    Boom,
     RunContext,
     TenantContext,
     copied,
@@ -74,10 +75,6 @@ class PageContext(VarContext[int]):
 
     def __repr__(self) -> str:
         return f"PageContext({self.value}, {self.length})"
-
-
-class Boom(Exception):
-    """An exception of the body."""
 
 
 def seen() -> tuple[object, ...]:

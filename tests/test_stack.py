@@ -28,6 +28,7 @@ from aura_context import (
 
 from .contexts import (
     UNSET,
+    Boom,
     RunContext,
     TenantContext,
     abandon,
@@ -46,10 +47,6 @@ from .contexts import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from typing import Self
-
-
-class Boom(Exception):
-    """An exception of the body."""
 
 
 class TestR1Restore:

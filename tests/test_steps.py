@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import threading
 import types
 
-from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -29,50 +27,31 @@ from aura_context import (
 
 from .contexts import (
     UNSET,
+    AsyncValues,
+    Boom,
+    Elsewhere,
     TenantContext,
+    Values,
     copied,
     current_tenant,
     fresh,
     held,
+    here,
     holding,
+    in_thread,
     leave,
     opened,
 )
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from aura_context._context import BaseContext
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Values: TypeAlias = Generator[Any, Any, Any]
-AsyncValues: TypeAlias = AsyncGenerator[Any, Any]
-Elsewhere: TypeAlias = Callable[[Callable[[], object]], object]
-
-
-class Boom(Exception):
-    """An exception of the body, or of the consumer."""
-
-
-class Thing:
-    """Something that a weak reference can tell of."""
-
-
-def here(function: Callable[[], R]) -> R:
-    """Return what the function returns."""
-    return function()
-
-
-def in_thread(function: Callable[[], R]) -> R:
-    """Return what the function returns in a thread of its own."""
-    results: list[R] = []
-    thread = threading.Thread(target=lambda: results.append(function()))
-    thread.start()
-    thread.join()
-    return results[0]
 
 
 class TestF2BlocksOfTheBody:
