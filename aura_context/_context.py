@@ -36,7 +36,7 @@ class BaseContext(_stack.Handle):
     __slots__ = ()
 
     call_class: ClassVar[type[Any]]
-    """What makes the handle of one call of a decorated function."""
+    """The class of the handle of one call of a decorated function."""
 
     if TYPE_CHECKING:
 
@@ -50,7 +50,7 @@ class BaseContext(_stack.Handle):
         ) -> Literal[False] | None: ...
 
     async def __aenter__(self) -> Self:
-        """Same as `__enter__`, and never suspends."""
+        """Enter the context as `__enter__` does, without suspending (R9)."""
         return self.__enter__()
 
     async def __aexit__(
@@ -59,8 +59,8 @@ class BaseContext(_stack.Handle):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> Literal[False] | None:
-        """Same as `__exit__`, and never suspends."""
-        # An override may return something, which `with` would heed.
+        """Leave the block as `__exit__` does, without suspending (R9)."""
+        # An override may return a true value to swallow the exception, as in `with`.
         return self.__exit__(exc_type, exc, traceback)
 
     def __call__(self, function: F) -> F:
@@ -106,8 +106,8 @@ class BaseContext(_stack.Handle):
         return f"{type(self).__qualname__}(...)"
 
     def warn_foreign_exit(self) -> None:
-        """Warn that an exit has found no block that it could leave (R5)."""
-        _ForeignExit(self)  # dropped at once
+        """Warn that an exit has left no block of this Context (R5)."""
+        _ForeignExit(self)  # warns when it is dropped, which is now
 
 
 class Call(_stack.Private, _stack.Binding):
@@ -128,9 +128,9 @@ class Call(_stack.Private, _stack.Binding):
 class VarContext(_stack.Binding, BaseContext, Generic[T]):
     """Binds a ContextVar to a value for a block, in ``with`` and ``async with`` alike.
 
-    Subclass it and name the variable. One instance can be entered any number of
-    times, one inside the other and by any number of tasks and threads at once: what
-    belongs to a block is kept in the Context (:pep:`567`), not on the instance.
+    Subclass it and name the variable. One instance can be entered any number of times,
+    nested in itself, and by any number of tasks and threads at once, because the state
+    of a block is kept in the Context (:pep:`567`), not on the instance.
 
     Args:
         value: What the variable holds inside the block.
@@ -158,7 +158,7 @@ class VarContext(_stack.Binding, BaseContext, Generic[T]):
     """The variable that the class binds. It needs a default."""
 
     carried: ClassVar[bool] = True
-    """Whether a Snapshot takes the value along. Set it to False for what must stay."""
+    """Whether a Snapshot takes the value along. Set it to False if it must not."""
 
     value: T
     """What this context binds."""
@@ -204,7 +204,7 @@ class VarContext(_stack.Binding, BaseContext, Generic[T]):
 
     @classmethod
     def require(cls) -> Any:
-        """Return the value that is bound here, but neither the default nor None.
+        """Return the value that is bound here; refuse the default and None.
 
         Raises:
             NotBoundError: If the variable has its default here, or is None.
@@ -228,7 +228,7 @@ class VarContext(_stack.Binding, BaseContext, Generic[T]):
 
     @classmethod
     def is_bound(cls) -> bool:
-        """Whether the variable holds something else than its default here.
+        """Return whether the variable holds anything but its default here.
 
         Example:
             >>> from aura_context import PlanContext, plan_context
@@ -269,9 +269,8 @@ class VarContext(_stack.Binding, BaseContext, Generic[T]):
 class _ForeignExit:
     """Warns when it is dropped.
 
-    No error may lead into the block (R5), although warnings may be errors. What a
-    finaliser raises goes to `sys.unraisablehook`, and nothing else in Python leads
-    there.
+    Warnings may be errors, and no error may reach the block (R5). Only what a finaliser
+    raises goes to `sys.unraisablehook` instead.
     """
 
     def __init__(self, context: BaseContext) -> None:
@@ -291,7 +290,7 @@ class _ForeignExit:
             "across a yield and ends elsewhere, decorate the generator instead",
             ForeignExitWarning,
             stacklevel=level,
-            # Whoever records the warning keeps this alive, and then the block does not
-            # count as abandoned. Without tracemalloc it would add nothing.
+            # A recorded warning keeps its source alive, so the block would not count
+            # as abandoned. Without tracemalloc the source would add nothing.
             source=self.context if tracemalloc.is_tracing() else None,
         )

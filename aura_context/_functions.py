@@ -86,7 +86,7 @@ def describe(thing: object) -> str:
 
 
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
-    """Whether calling this gives that kind: a function, or an object like one."""
+    """Whether a call gives that kind, of a function or of an object that is called."""
     while isinstance(function, partial):
         function = function.func
     # An object may be marked itself, as by `inspect.markcoroutinefunction`.
@@ -114,8 +114,8 @@ def _refuse_overrides(
 
 
 # The wrappers of the four kinds. Those of coroutines and generators delete what they no
-# longer need, because their frames live as long as the body (F3). Each call has a block
-# of its own (R3), but an override has to be called on the context that all calls share.
+# longer need, because their frames live as long as the body (F3). Each call has its own
+# block (R3), but an override is called on the context that all calls share.
 
 
 def _run_plain(context: Any, function: Callable[..., Any]) -> Any:
@@ -150,8 +150,8 @@ def _run_coroutine(context: Any, function: Callable[..., Any]) -> Any:
     return async_wrapper if context.overrides(*ASYNC) else wrapper
 
 
-# The two below are PEP 380's delegation, with blocks around each step. What is yielded
-# goes through a list, so that no local variable keeps it while suspended.
+# The next two delegate as PEP 380 does, with blocks around each step. What is yielded
+# goes through a list, so that no local variable keeps it while the body is suspended.
 
 
 def _run_generator(context: Decorator, function: Callable[..., Any]) -> Any:
@@ -208,11 +208,10 @@ def _run_async_generator(context: Decorator, function: Callable[..., Any]) -> An
 
 
 def _first_step(generator: AsyncGenerator[Any, Any], value: None) -> Any:
-    """Take the first step of a generator that only its wrapper shall finalise.
+    """Take the first step of a generator that only its wrapper may finalise.
 
-    The event loop finalises the wrapper, and must know of no other; nor may the garbage
-    collector, which reports both if they are in a cycle. Either would close the inner
-    one before the wrapper.
+    The event loop finalises the wrapper. If it or the garbage collector finalised the
+    generator as well, that would be closed before the wrapper.
     """
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, _leave_to_wrapper)
@@ -232,8 +231,8 @@ def _as_thrown(error: BaseException) -> BaseException:
     return error.with_traceback(traceback and traceback.tb_next)
 
 
-# A plain function may return what runs later: a wrapper that hides the kind of what it
-# wraps, a lambda, a method that passes a generator on (F1).
+# A plain function may return a coroutine or generator, which runs later: a wrapper that
+# hides the kind of what it wraps, a lambda, a method that returns a generator (F1).
 
 LATER = CoroutineType, GeneratorType, AsyncGeneratorType
 

@@ -65,7 +65,7 @@ class GroupEntry(Entry):
             part.var_token = var.set(value)
 
     def reset(self) -> bool:
-        """Undo the usual block: each variable set, and none raw; return if so."""
+        """Undo a block that set each variable; return False if it is not that usual."""
         parts = self.bound.values()
         if not parts or any(part.var_token is SAME for part in parts):
             return False

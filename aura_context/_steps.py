@@ -55,10 +55,10 @@ def begin(handle: Any, suspended: Sequence[Suspended]) -> Entry:
 def end(handle: Any, entry: Entry) -> Sequence[Suspended]:
     """Leave what `begin` opened and what the body holds, and return what to resume.
 
-    If the step ends in another Context, because the generator was dropped in the middle
-    of it, there is nothing to leave (R5). Nor is there if the garbage collector has
-    found the handle in a cycle: then the block is abandoned (R11). Nor is there if a
-    framework has copied a stack without the block over this one.
+    There is nothing to leave if the step ends in another Context, because the generator
+    was dropped in the middle of it (R5); if the garbage collector has found the handle
+    in a cycle, so that the block is abandoned (R11); or if a framework has copied a
+    stack without the block over this one.
     """
     if (
         stack.get() is entry

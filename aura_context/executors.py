@@ -1,4 +1,4 @@
-"""Executors that take what is bound in the caller along to the worker."""
+"""Executors that carry what is bound in the caller to the worker."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class _Job(Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it in a copy of the worker's Context, so that nothing it does stays.
 
-        The copy needs no restoring, so there is no block; and what a job leaves open,
-        as a suspended generator does, is gone with it.
+        The copy is dropped, so no block is needed to restore it. What a job leaves
+        open, as a suspended generator does, is dropped too.
         """
         result: R = copy_context().run(self._bind_and_call, args, kwargs)
         return result
@@ -78,14 +78,14 @@ def _job(function: Callable[P, R], *, copy_context: bool) -> Callable[P, R]:
 class ContextExecutor(Executor):
     """Wraps any executor: each job runs under what is bound where it is submitted.
 
-    The capture happens in the caller, at the moment of the call; the worker is as
-    clean after a job as before it.
+    Values are captured in the caller, at the moment of the call. The worker is as clean
+    after a job as before it.
 
     Args:
         executor: What runs the jobs: a thread or process pool, or a cluster's.
         copy_context: Whether each job runs in a copy of the caller's whole Context, as
             with :func:`asyncio.to_thread`, so that a tracer's span and a logger's keys
-            go along too. Within one process only.
+            are carried too. This works within one process only.
 
     Raises:
         TypeError: If that is no executor.
@@ -137,8 +137,8 @@ class ContextExecutor(Executor):
 class ContextThreadPoolExecutor(ThreadPoolExecutor):
     """A thread pool whose jobs run under what is bound where they are submitted.
 
-    For ``loop.set_default_executor``, which insists on a `ThreadPoolExecutor`: then
-    ``loop.run_in_executor(None, ...)`` takes the plan along.
+    It suits ``loop.set_default_executor``, which insists on a `ThreadPoolExecutor`.
+    Then ``loop.run_in_executor(None, ...)`` carries the plan.
 
     Args:
         copy_context: Whether each job runs in a copy of the caller's whole Context; see

@@ -1,4 +1,4 @@
-"""Taking what is bound here somewhere else: to a thread, a process, another machine."""
+"""Take bound values somewhere else: to a thread, a process, another machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 class _Call(_stack.Private, _groups.Bindings):
-    """The handle of one call: binds what its snapshot binds."""
+    """The handle of one call. It binds what its snapshot binds."""
 
     __slots__ = ("_by_var",)
 
@@ -39,14 +39,14 @@ class _Call(_stack.Private, _groups.Bindings):
 
 
 class Snapshot(_groups.Bindings, BaseContext, Mapping[type[VarContext[Any]], Any]):
-    """What was bound somewhere, to be bound again elsewhere.
+    """The values that were bound in one place, to be bound in another.
 
-    A mapping from the class that declares a variable to the variable's value, and a
-    context: inside its block the declared variables are exactly as captured. Those
-    that it holds are bound, and every other has its default. So ``Snapshot()``, which
-    is empty, is the clean start for a long-lived worker.
+    A Snapshot is an immutable mapping from the class that declares a variable to the
+    variable's value. It is also a context: inside its block the declared variables are
+    exactly as captured. Those that it holds are bound, and every other has its default.
+    So ``Snapshot()``, which is empty, is the clean start for a long-lived worker.
 
-    It never changes, and pickles wherever its values do: classes by reference.
+    It pickles if its values do; classes are pickled by reference.
 
     Args:
         *contexts: What to hold, one context for each variable.
@@ -106,10 +106,10 @@ class Snapshot(_groups.Bindings, BaseContext, Mapping[type[VarContext[Any]], Any
 
     @classmethod
     def capture(cls) -> Self:
-        """Take what is bound here, raw values included, and as it is.
+        """Return a Snapshot of what is bound here, raw values included, as they are.
 
-        Only variables that a `VarContext` class declares, and only if they are set;
-        those of a class with ``carried = False`` stay.
+        It holds the variables that `VarContext` classes declare, if they are set. It
+        does not hold those of a class with ``carried = False``.
 
         Example:
             >>> from aura_context import plan_context
@@ -126,7 +126,7 @@ class Snapshot(_groups.Bindings, BaseContext, Mapping[type[VarContext[Any]], Any
 
     @classmethod
     def _holding(cls, values: Mapping[type[VarContext[Any]], Any]) -> Self:
-        """Return a snapshot that holds these values: called while unpickling."""
+        """Return a snapshot that holds these values; unpickling calls this."""
         snapshot = cls()
         for owner, value in values.items():
             # A class that arrives by value got its variable after its creation (S4).
@@ -173,7 +173,7 @@ class Snapshot(_groups.Bindings, BaseContext, Mapping[type[VarContext[Any]], Any
 
 
 def _declared(cls: type[VarContext[Any]]) -> type[VarContext[Any]]:
-    """Return the class that declares the variable, if need be this one, now."""
+    """Return the class that declares the variable; declare it now if none does."""
     owner = declaring_class(cls.var)
     if owner is None:
         declare(cls)
@@ -196,11 +196,11 @@ def active_contexts() -> tuple[VarContext[Any] | Snapshot, ...]:
 
 
 def carry(function: F) -> F:
-    """Capture what is bound here, now, and run the function under it, anywhere.
+    """Capture what is bound here, now; return a function that runs under it anywhere.
 
-    The one primitive for all: hand the result to a thread, an executor, a callback, a
-    process or a task queue. It can be called any number of times, also at once, and
-    pickles wherever the function and the values do.
+    Pass the result to a thread, an executor, a callback, a process or a task queue. It
+    can be called any number of times, also concurrently, and it pickles if the function
+    and the values do.
 
     Args:
         function: A plain, async, generator or async generator function, or a method.
