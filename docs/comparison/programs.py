@@ -101,7 +101,7 @@ def restores_after_exception(candidate: Candidate) -> None:
 
 
 def undoes_raw_set(candidate: Candidate) -> None:
-    """A raw `set` inside the block is undone at its end."""
+    """A raw `set` inside the block is undone when it ends."""
     raw_set = offered(candidate.raw_set)
     with candidate.block("plan"):
         bound = candidate.get()
@@ -155,7 +155,7 @@ def serves_many_tasks(candidate: Candidate) -> None:
 
 
 def leaves_in_any_order(candidate: Candidate) -> None:
-    """Blocks that overlap, the first left first."""
+    """Overlapping blocks, left in the order in which they were entered."""
 
     def hold(value: str) -> Generator[None, None, None]:
         with candidate.block(value):
@@ -167,12 +167,12 @@ def leaves_in_any_order(candidate: Candidate) -> None:
     first.close()
     between = candidate.get()
     second.close()
-    expect(between, "second", "where the second block is still open")
+    expect(between, "second", "while the second block is open")
     expect(candidate.get(), None, "after both")
 
 
 def leaves_elsewhere(candidate: Candidate) -> None:
-    """Left by another task in a block of its own: no error, its value stays."""
+    """Left by another task: no error, and that task keeps its own value."""
 
     async def hold() -> AsyncGenerator[str | None, None]:
         with candidate.block("generator"):
@@ -188,14 +188,14 @@ def leaves_elsewhere(candidate: Candidate) -> None:
         inside = await anext(generator)
         closer = await asyncio.create_task(close(generator))
         expect(inside, "generator", "in the generator")
-        expect(closer, "closer", "in a block of the other task")
+        expect(closer, "closer", "in the block of the other task")
 
     with nothing_logged():
         asyncio.run(main())
 
 
 def recovers_from_break(candidate: Candidate) -> None:
-    """`break` out of an async generator: no error, right again after the next block."""
+    """`break` out of an async generator: no error, restored after the next block."""
 
     async def hold(closed: asyncio.Event) -> AsyncGenerator[str | None, None]:
         try:
@@ -253,7 +253,7 @@ def decorates_coroutine_functions(candidate: Candidate) -> None:
 
 
 def decorates_generator_functions(candidate: Candidate) -> None:
-    """Decorates generators of both kinds, unseen by their consumer."""
+    """Decorates both kinds of generator, hidden from the consumer."""
     decorator = offered(candidate.decorator)
 
     @decorator("plan")
@@ -285,7 +285,7 @@ def decorates_generator_functions(candidate: Candidate) -> None:
 
 
 def keeps_nothing(candidate: Candidate) -> None:
-    """10,000 tasks, each started in the one before: flat memory."""
+    """10,000 tasks, each started by the one before: flat memory."""
     first, last = 1_000, 10_000
     sizes: list[int] = []
     seen: list[str | None] = []
