@@ -21,7 +21,15 @@ except metadata.PackageNotFoundError:  # built from a checkout that is not insta
     release = "dev"
 version = release
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxext.opengraph",
+]
 
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "examples"]
@@ -30,6 +38,22 @@ default_role = "code"
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
+# The first page links to the sources, which viewcode writes as pages of no document.
+myst_url_schemes = {
+    "http": None,
+    "https": None,
+    "mailto": None,
+    "source": "_modules/{{path}}.html",
+}
+
+# The build needs no network: the inventory is a copy of what CPython publishes beside
+# its documentation, as objects.inv.
+intersphinx_mapping = {"python": ("https://docs.python.org/3", "python.inv")}
+
+copybutton_exclude = ".linenos, .gp, .go"
+
+ogp_site_name = project
+ogp_social_cards = {"enable": False}
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -38,18 +62,15 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 nitpicky = True
-# The build needs no network, so it knows no other project's objects: names of the
-# standard library cannot be links. Everything of ours still must resolve.
 nitpick_ignore_regex = [
-    (
-        r"py:(class|obj|data|exc|meth|func)",
-        r"(_?contextvars|asyncio|concurrent\.futures|types|typing|typing_extensions)\..+|str(\.\w+)?|bool|object",
-    ),
-    (
-        r"py:(class|exc)",
-        # The first are type variables, which have no page.
-        r"[PRT]|P\.(kw)?args|aura_context\.(_context\.([FRT]|VarContext)|snapshot\.F)|_MutableHeaders|_Headers|_Pairs|Any|Celery|Contexts|ContextVar|Future|Self|TracebackType|\w+Error|\w+Warning|BaseException",
-    ),
+    # Type variables, and aliases of types that are too long to read: they have no page.
+    (r"py:class", r"(aura_context\.(_context|snapshot)\.)?[FPRT]|P\.(kw)?args"),
+    (r"py:class", r"Contexts|_MutableHeaders|_Headers|_Pairs"),
+    # Imported for the type checker only, so autodoc cannot tell where from.
+    (r"py:class", r"Celery|ContextVar|Future|TracebackType"),
+    # Documented under another name than the one that the class says it has.
+    (r"py:class", r"concurrent\.futures\.(_base|thread)\.\w+"),
+    (r"py:class", r"aura_context\._context\.VarContext"),
 ]
 
 toc_object_entries_show_parents = "hide"
