@@ -21,7 +21,7 @@ FENCE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`[^`\n]+`")
 LINK = re.compile(r"\]\(<?([^()\s>]+)>?\)")
 HTML = re.compile(r"\b(?:href|src|srcset)=\"([^\"]+)\"")
-FILE = re.compile(r"^(?::file: |```\{literalinclude\} )(\S+)", re.MULTILINE)
+FILE = re.compile(r"^(?::file: |```\{(?:literal)?include\} )(\S+)", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
 
@@ -74,9 +74,10 @@ def test_all_kinds_of_links_are_found(tmp_path: Path) -> None:
         '[](a.md) ![b](b.svg#c) <img src="d.svg"> [e](https://example.org/e)\n'
         "`[no](no.md)`\n"
         "```python\n# not\n[no](no.md)\n```\n"
-        "```{literalinclude} ../f.py\n```\n",
+        "```{literalinclude} ../f.py\n```\n"
+        "```{include} ../g.md\n```\n",
         "utf-8",
     )
-    assert links(page) == ["a.md", "b.svg#c", "d.svg", "../f.py"]
+    assert links(page) == ["a.md", "b.svg#c", "d.svg", "../f.py", "../g.md"]
     assert anchors(page) == {"a-heading-of-pagemd-really"}
     assert len(PAGES) > 20
