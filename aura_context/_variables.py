@@ -23,11 +23,26 @@ class Declaration(weakref.ref[type[Any]]):
     Weak, because a class that is gone must leave nothing behind (N4).
     """
 
-    __slots__ = ("default", "var")
+    __slots__ = ("default", "older", "var")
 
     var: ContextVar[Any]
     default: Any
     """Kept here rather than on the class, with which it would travel as a copy (S4)."""
+    older: Declaration | None
+    """By the same class as it was defined before, which may outlive this one (N4)."""
+
+    def living(self) -> Declaration | None:
+        """Return the newest whose class is not gone, and drop those between."""
+        while self.older is not None and self.older() is None:
+            self.older = self.older.older
+        return self.older if self() is None else self
+
+    def has_base_of(self, cls: type[Any]) -> bool:
+        """Whether the class inherits from this one's or from an older definition."""
+        declaration: Declaration | None = self
+        while declaration is not None and declaration() not in cls.__mro__[1:]:
+            declaration = declaration.older
+        return declaration is not None
 
 
 _declarations: dict[ContextVar[Any], Declaration] = {}
@@ -96,9 +111,10 @@ def declare(cls: type[Any]) -> None:
             f"cannot be expressed; got ContextVar({var.name!r}): {remedy}"
         )
         raise TypeError(msg) from None
-    owner = declaring_class(var) or cls
-    if owner is not cls and issubclass(cls, owner):
-        if cls.carried is not owner.carried:
+    older = _declarations.get(var)
+    owner = (older() if older else None) or cls
+    if older is not None and older.has_base_of(cls):
+        if cls.carried != owner.carried:
             msg = (
                 f"{cls.__qualname__} shares its variable with {owner.__qualname__}: "
                 "set carried there, for both"
@@ -108,7 +124,10 @@ def declare(cls: type[Any]) -> None:
         return
     # The same class again, from a reload or a decorator that makes a new class of it;
     # the latter may not have its full qualified name yet.
-    if (owner.__module__, owner.__name__) != (cls.__module__, cls.__name__):
+    if cls.__module__ != owner.__module__ or cls.__qualname__ not in {
+        owner.__qualname__,
+        owner.__name__,
+    }:
         msg = (
             f"{cls.__qualname__}.var is ContextVar({var.name!r}), which "
             f"{owner.__qualname__} declares already: "
@@ -117,6 +136,7 @@ def declare(cls: type[Any]) -> None:
         raise TypeError(msg)
     declaration = Declaration(cls, _forget)
     declaration.var, declaration.default = var, value
+    declaration.older = older and older.living()
     _declarations.pop(var, None)  # to come last: it is the newest now
     _declarations[var] = declaration
     cls._is_declared = True
@@ -125,7 +145,11 @@ def declare(cls: type[Any]) -> None:
 def _forget(declaration: Declaration) -> None:
     """Drop the declaration of a class that is gone."""
     if _declarations.get(declaration.var) is declaration:  # else it is defined again
-        del _declarations[declaration.var]
+        older = declaration.living()
+        if older is None:
+            del _declarations[declaration.var]
+        else:
+            _declarations[declaration.var] = older
 
 
 def newest(cls: type[Any]) -> type[Any]:

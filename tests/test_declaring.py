@@ -175,6 +175,66 @@ class TestN4DefinedAgain:
         with other(1):
             assert one.get() == 1
 
+    def test_the_newer_class_goes_first(self) -> None:
+        """A reload that fails half-way: the older class still declares the variable."""
+
+        def cell(var: ContextVar[int]) -> type[VarContext[int]]:
+            return type("Notebook", (VarContext,), {"var": var})
+
+        one: ContextVar[int] = ContextVar("one", default=0)
+        older = cell(one)
+        with older(1):
+            for _ in range(3):
+                cell(one)
+                gc.collect()
+            assert dict(Snapshot.capture()) == {older: 1}
+            with Snapshot():
+                assert one.get() == 0
+        gone = weakref.ref(older)
+        del older
+        gc.collect()
+        assert gone() is None
+        one.set(1)
+        assert 1 not in Snapshot.capture().values()
+
+    def test_many_times_keeps_no_trace_of_those_between(self) -> None:
+        one: ContextVar[int] = ContextVar("one", default=0)
+        kept: list[Any] = []
+        for number in range(20):
+            cls = type("Notebook", (VarContext,), {"var": one})
+            if number in {0, 19}:
+                kept.append(cls)
+            gc.collect()
+        declarations = [
+            each
+            for each in gc.get_objects()
+            if isinstance(each, _variables.Declaration) and each.var is one
+        ]
+        assert kept[-1].current() == 0
+        assert len(declarations) <= len(kept) + 2
+
+    def test_a_subclass_of_the_older_class_shares_the_variable(self) -> None:
+        """Code that has imported the older class subclasses it after the reload."""
+        one: ContextVar[int] = ContextVar("one", default=0)
+        older: Any = type("Cell", (VarContext,), {"var": one})
+        newer: Any = type("Cell", (VarContext,), {"var": one})
+        subclass: Any = type("Sub", (older,), {})
+        with subclass(1):
+            assert dict(Snapshot.capture()) == {newer: 1}
+        assert Snapshot(subclass(2)).run(newer.current) == 2
+        with pytest.raises(TypeError, match="set carried there"):
+            type("Sub", (older,), {"carried": False})
+
+    def test_another_class_of_the_same_name_is_refused(self) -> None:
+        one: ContextVar[int] = ContextVar("one", default=0)
+        namespace = {"var": one, "__qualname__": "Billing.Context"}
+        kept = type("Context", (VarContext,), namespace)
+        with pytest.raises(TypeError, match=r"Billing\.Context declares already"):
+            type(
+                "Context", (VarContext,), {"var": one, "__qualname__": "Audit.Context"}
+            )
+        assert type("Context", (VarContext,), namespace) is not kept
+
 
 class TestN4Gone:
     """A class that is gone leaves nothing behind."""
