@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar
 
@@ -156,6 +157,13 @@ class Snapshot(_groups.Bindings, BaseContext, Mapping[type[VarContext[Any]], Any
         known = {cls: number for number, cls in enumerate(declared_classes())}
         ordered = sorted(self._values, key=lambda cls: known.get(cls, -1))
         return self._holding, ({newest(cls): self._values[cls] for cls in ordered},)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Not as it pickles: what it holds stays with the classes that have bound it.
+        return self._holding(deepcopy(self._values, memo))
 
     def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function inside a block, as ``Context.run`` would.

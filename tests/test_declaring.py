@@ -118,6 +118,18 @@ class TestN4DefinedAgain:
             assert dict(Snapshot.capture()) == captured
         assert dict(Snapshot(older.RunContext(8))) == {older.RunContext: 8}
 
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+    def test_a_copy_of_an_older_snapshot_binds_what_it_did(
+        self, reload: Callable[[], Any], copied: Callable[[Any], Any]
+    ) -> None:
+        """Only where it is pickled does a value move to the newer class."""
+        older = reload()
+        snapshot = Snapshot(older.RunContext(7))
+        newer = reload()
+        assert dict(copied(snapshot)) == {older.RunContext: 7}
+        carried = copied(snapshot.run(carry, older.run_id.get))
+        assert (carried(), newer.run_id.get()) == (7, 0)
+
     def test_a_block_that_is_open_meanwhile(self, reload: Callable[[], Any]) -> None:
         older = reload()
         with older.RunContext(1) as block:
