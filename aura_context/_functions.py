@@ -19,7 +19,13 @@ from inspect import (
     iscoroutinefunction,
     isgeneratorfunction,
 )
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
+from types import (
+    AsyncGeneratorType,
+    CoroutineType,
+    GeneratorType,
+    MethodType,
+    coroutine,
+)
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from . import _steps
@@ -58,6 +64,9 @@ def decorate(context: Decorator, function: Any) -> Any:
     if isinstance(function, (classmethod, staticmethod)):
         method = cast("Any", function)
         return type(method)(decorate(context, method.__func__))
+    if isinstance(function, MethodType):
+        # So that the wrapper of a generator does not keep its `self` alive (F3).
+        return MethodType(decorate(context, function.__func__), function.__self__)
     if isinstance(function, type) or not callable(function):
         msg = (
             "only functions and methods can be decorated or carried, to run under "
@@ -81,6 +90,8 @@ def describe(thing: object) -> str:
     """Return what a message shows of a thing that was given: no value (N6)."""
     if isinstance(thing, type):
         return f"the class {thing.__qualname__}"
+    while isinstance(thing, partial):
+        thing = thing.func
     name = getattr(thing, "__qualname__", None)
     return name or f"an object of type {type(thing).__qualname__}"
 

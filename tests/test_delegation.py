@@ -624,6 +624,32 @@ class TestF3Arguments:
         assert freed
 
     @pytest.mark.parametrize("under", UNDER, ids=["context", "snapshot", "carried"])
+    def test_self_is_freed(self, under: Any) -> None:
+        def rows(self: object) -> Values:
+            reference = weakref.ref(self)
+            del self
+            yield reference() is None
+
+        async def work(self: object) -> bool:
+            reference = weakref.ref(self)
+            del self
+            return reference() is None
+
+        async def events(self: object) -> AsyncValues:
+            reference = weakref.ref(self)
+            del self
+            yield reference() is None
+
+        methods = {each.__name__: under(each) for each in (rows, work, events)}
+        owner: Any = type("Owner", (), methods)
+        steps = owner().rows()
+        assert next(steps)
+        for step in (owner().work(), anext(owner().events())):
+            with pytest.raises(StopIteration) as stop:
+                step.send(None)
+            assert stop.value.value
+
+    @pytest.mark.parametrize("under", UNDER, ids=["context", "snapshot", "carried"])
     def test_are_freed_while_it_waits(self, under: Any) -> None:
         async def work(argument: Thing) -> bool:
             reference = weakref.ref(argument)

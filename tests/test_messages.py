@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from contextvars import Context, ContextVar
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,8 @@ class TestN6Errors:
     def test_that_of_what_carry_returns_shows_no_value(self) -> None:
         with TokenContext(SECRET):
             assert repr(carry(rows)) == "carry(rows)"
+            given: Any = partial(partial(rows, SECRET), SECRET)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] - it is never called
+            assert repr(carry(given)) == "carry(rows)"
 
 
 class TestN6Warnings:
