@@ -103,7 +103,7 @@ def _check(plan_name: object) -> None:
             f"plan_name must be a str, or None for no plan; got {plan_name!r} "
             f"of type {type(plan_name).__qualname__}"
         )
-        if callable(plan_name):
+        if callable(plan_name) or isinstance(plan_name, classmethod):
             msg += '. To decorate a function, write @plan_context("name")'
         raise TypeError(msg)
     if not is_readable(plan_name):

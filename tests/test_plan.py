@@ -142,6 +142,7 @@ class TestN1Refusals:
             def __call__(self) -> None: ...
 
         functions: list[Any] = [plan_context, len, lambda: None, Job(), Job, held]
+        functions += [method(functions[0]) for method in (staticmethod, classmethod)]
         for function in functions:
             with pytest.raises(TypeError, match=r'write @plan_context\("name"\)'):
                 plan_context(function)
