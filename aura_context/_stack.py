@@ -91,6 +91,8 @@ class Part:
     def restore(self, heir: AnyPart | None) -> None:
         """Undo what the block did to the variable, or leave that to the heir (R4)."""
         var, token, before = self.var, self.var_token, self.before
+        if token is LEFT:  # settled by what ran in the middle of this (R13)
+            return
         if heir is None:
             if isinstance(token, Token):
                 try:

@@ -29,6 +29,7 @@ from .contexts import (
     UNSET,
     RunContext,
     TenantContext,
+    current_run,
     current_tenant,
     held,
     holding,
@@ -380,6 +381,33 @@ class TestR13KeptOpen:
             return counter.left <= 0
 
         assert strikes(body) > 20
+
+
+class TestR13Settled:
+    """What runs in the middle of an enter may settle what that enter is settling."""
+
+    @pytest.mark.parametrize("before", [UNSET, 7])
+    def test_at_each_line(self, before: int) -> None:
+        def use_blocks() -> None:
+            with RunContext(-1):
+                assert held(current_run) == -1
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_run.set(before)
+            abandoned = RunContext(1000).__enter__()
+            above = Snapshot.capture().__enter__()
+            del abandoned
+            with LineCounter(step, use_blocks) as counter, plan_context("p"):
+                assert held(current_run) == 1000
+            assert held(current_run) == 1000
+            above.__exit__(None, None, None)
+            # Without its token a variable cannot be unset; it has its default.
+            assert held(current_run) in ({UNSET, 0} if before == UNSET else {before})
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 100
 
 
 class TestR13Hooks:
