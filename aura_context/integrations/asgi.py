@@ -62,15 +62,26 @@ class ContextMiddleware:
         """
         if scope["type"] not in {"http", "websocket"}:
             return await self._app(scope, receive, send)
-        async with Snapshot() as clean:
+        # Only such a handle leaves its block (R3), as that of a decorated call, and
+        # does not warn if the request is dropped in another Context.
+        with Snapshot.call_class(Snapshot()) as clean:
             try:
                 resolved = self._resolve(scope)
                 if isawaitable(resolved):
                     resolved = await resolved
-                async with checked(resolved) as context:
-                    try:
-                        return await self._app(scope, receive, send)
-                    finally:
-                        leave_leftovers(context)
+                return await self._run_under(checked(resolved), scope, receive, send)
             finally:
                 leave_leftovers(clean)
+
+    async def _run_under(self, context: Any, *args: Any) -> Any:
+        if context.overrides("__enter__", "__exit__", "__aenter__", "__aexit__"):
+            async with context:  # an override runs on the context itself
+                return await self._run(context, *args)
+        with context.call_class(context) as handle:
+            return await self._run(handle, *args)
+
+    async def _run(self, handle: object, *args: Any) -> Any:
+        try:
+            return await self._app(*args)
+        finally:
+            leave_leftovers(handle)

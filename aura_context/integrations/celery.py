@@ -107,7 +107,7 @@ class _Run(NamedTuple):
     """A run of a task: the header that it came with, and the block around it."""
 
     header: Any
-    block: Snapshot
+    block: Any
 
 
 class _Carrier:
@@ -165,7 +165,8 @@ def _begin(task: Any, **_signal: Any) -> None:
         header = carrier.header(request)
         block = load(header, carrier.contexts)
     finally:  # Celery logs what a receiver raises, and runs the task
-        setattr(request, _RUN, _Run(header, block.__enter__()))
+        # Only such a handle leaves its block (R3), as that of a decorated call.
+        setattr(request, _RUN, _Run(header, Snapshot.call_class(block).__enter__()))
 
 
 def _end(task: Any, **_signal: Any) -> None:

@@ -8,7 +8,7 @@ import socket
 import threading
 
 from contextlib import asynccontextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import anyio.lowlevel
@@ -425,3 +425,33 @@ class TestLeftovers:
                 assert current_plan_name.get() is None
 
         asyncio.run(three_requests())
+
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_nor_of_one_that_leaves_every_block_it_finds(self) -> None:
+        async def app(_scope: Any, _receive: Any, _send: Any) -> str | None:
+            for context in active_contexts():
+                context.__exit__(None, None, None)
+            found = current_plan_name.get()
+            current_plan_name.set("raw")
+            return found
+
+        async def request() -> None:
+            assert await bound({"type": "http"}, None, None) == "p"
+            assert current_plan_name.get() is None
+
+        bound: Any = ContextMiddleware(app, lambda _: plan_context("p"))
+        asyncio.run(request())
+
+    def test_one_that_is_dropped_in_another_context_does_not_warn(self) -> None:
+        class Wait:
+            def __await__(self) -> Generator[None]:
+                yield
+
+        async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+            await Wait()
+
+        bound: Any = ContextMiddleware(app, lambda _: plan_context("p"))
+        request = bound({"type": "http"}, None, None)
+        Context().run(request.send, None)
+        Context().run(request.close)  # if it warned, the test would fail
+        assert active_contexts() == ()

@@ -372,6 +372,25 @@ class TestWorker:
 
         fresh(run)
 
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_nor_of_one_that_leaves_every_block_it_finds(self, tasks: Tasks) -> None:
+        def leave() -> str | None:
+            for context in active_contexts():
+                context.__exit__(None, None, None)
+            found = current_plan_name.get()
+            current_plan_name.set("raw")
+            return found
+
+        leaving: Any = build_tracer("leave", tasks.add(leave), app=tasks.app)
+
+        def run() -> None:
+            assert (
+                leaving("1", [], {}, {"headers": header(plan_name="p")}).retval == "p"
+            )
+            assert current_plan_name.get() is None
+
+        fresh(run)
+
     def test_logged_as_the_plan(
         self, tasks: Tasks, caplog: pytest.LogCaptureFixture
     ) -> None:
