@@ -17,10 +17,7 @@ def named(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
     Raises:
         TypeError: If it has anything but classes that bind a variable, by name.
     """
-    # Types promise all this, but not all callers check types.
-    if not isinstance(contexts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        msg = f"contexts maps names to context classes, got {described(contexts)}"
-        raise TypeError(msg)
+    refuse_no_mapping(contexts)
     copy: dict[str, type[VarContext[Any]]] = {}
     # Item by item, because that is how the mapping of a dictConfig resolves ext://...
     for name in contexts:
@@ -36,6 +33,14 @@ def named(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
             raise TypeError(msg)
         copy[name] = cls
     return copy
+
+
+def refuse_no_mapping(contexts: Contexts) -> None:
+    """Raise a TypeError if that is no mapping."""
+    # Types promise all this, but not all callers check types.
+    if not isinstance(contexts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        msg = f"contexts maps names to context classes, got {described(contexts)}"
+        raise TypeError(msg)
 
 
 def sendable(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from aura_context import Snapshot, VarContext
 
-from ._named import described, is_bound
+from ._named import described, is_bound, refuse_no_mapping
 
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ def extract(headers: _Headers | _Pairs, accept: Contexts) -> Snapshot:
 
 
 def _check(contexts: Contexts) -> None:
+    refuse_no_mapping(contexts)
     for name, cls in contexts.items():
         # What a type promises is not yet so.
         if not (isinstance(name, str) and re.fullmatch(_KEY, name)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -200,6 +201,8 @@ def _is_pair(pair: object) -> bool:
 
 def _pairs(headers: Any) -> Iterable[Any]:
     given: Any = headers
+    if hasattr(given, "headers"):  # many requests and responses can be iterated over
+        raise _no_headers(given, ": pass its headers")
     if isinstance(headers, Mapping | str | bytes) or not isinstance(headers, Iterable):
         if not hasattr(given, "items"):
             raise _no_headers(given)
@@ -208,8 +211,10 @@ def _pairs(headers: Any) -> Iterable[Any]:
         # Those of email iterate over names, of werkzeug and grpc.aio over pairs.
         if not (listed and isinstance(listed[0], str) and hasattr(given, "items")):
             return listed
-    items: Iterable[Any] = given.items()
-    return items
+    try:
+        return [*given.items()]
+    except LookupError:  # those of websockets, at a name that came twice
+        return [*given.raw_items()]
 
 
 def _decoded(text: Any) -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aiohttp.test_utils import make_mocked_request
 from grpc.aio import Metadata  # type: ignore[import-untyped]  # has no types
 from multidict import CIMultiDict, CIMultiDictProxy
-from requests import PreparedRequest, Request
+from requests import PreparedRequest, Request, Response
 from requests.structures import CaseInsensitiveDict
 from werkzeug.datastructures import EnvironHeaders, Headers
 
@@ -110,6 +111,20 @@ class TestI6Headers:
         with plan_context("new"), pytest.raises(TypeError, match=r"(?i)header"):
             inject(headers, PLAN)
         assert extract(headers, PLAN) == {PlanContext: "old"}
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            DJANGO.HttpRequest(),
+            DJANGO.HttpResponse(),
+            make_mocked_request("GET", "/", headers=JOINED),
+            Response(),
+        ],
+        ids=lambda given: type(given).__name__,
+    )
+    def test_a_whole_request_is_none(self, given: Any) -> None:
+        with pytest.raises(TypeError, match=r"pass its headers$"):
+            extract(given, PLAN)
 
     @pytest.mark.parametrize(
         ("name", "lines"),

@@ -12,7 +12,7 @@ from email.message import Message
 from enum import Enum
 from http.client import HTTPMessage
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 from wsgiref.headers import Headers as WSGIHeaders
 from wsgiref.util import setup_testing_defaults
@@ -21,6 +21,7 @@ import httpx
 import pytest
 import starlette.datastructures as starlette
 import starlette.requests as starlette_requests
+import websockets.datastructures as websockets
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -314,6 +315,16 @@ class TestI6WhatIsNamed:
         with pytest.raises(TypeError, match=match):
             extract({}, accept={"key": cls})
 
+    @pytest.mark.parametrize(
+        "contexts", [PlanContext, "plan_name", ["plan_name"], None, {"plan_name"}]
+    )
+    def test_they_are_a_mapping(self, contexts: Any) -> None:
+        match = "maps names to context classes, got (an object of type|<class)"
+        with pytest.raises(TypeError, match=match):
+            inject({}, contexts)
+        with pytest.raises(TypeError, match=match):
+            extract({}, accept=contexts)
+
     def test_there_is_no_default(self) -> None:
         with pytest.raises(TypeError, match="accept"):
             extract({})  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] - what is tested
@@ -446,6 +457,13 @@ def email_headers(kind: type[Message]) -> Message:
     return message
 
 
+def websockets_headers() -> websockets.Headers:
+    headers = websockets.Headers()
+    for name, value in GIVEN:
+        headers[name] = value
+    return headers
+
+
 RAW = [(name.lower().encode(), value.encode()) for name, value in GIVEN]
 
 WRITABLE = {
@@ -455,6 +473,7 @@ WRITABLE = {
     "wsgiref's": lambda: WSGIHeaders([*GIVEN]),
     "httpx's": lambda: httpx.Headers(GIVEN),
     "starlette's": lambda: starlette.MutableHeaders(raw=[*RAW]),
+    "websockets'": websockets_headers,
 }
 
 
@@ -560,6 +579,18 @@ class TestI6Headers:
             use(meta, PLAN)
         environ = {"baggage": environ.get("HTTP_BAGGAGE", "")}
         assert extract(environ, PLAN) == extract(RAW, PLAN)
+
+    def test_a_whole_request_that_can_be_iterated_over(self) -> None:
+        class Request(dict[str, Any]):
+            """As that of aiohttp, a mapping for what middlewares keep."""
+
+            headers: ClassVar = {"baggage": "plan_name=old"}
+
+        with pytest.raises(TypeError, match=r"Request: pass its headers$"):
+            extract(Request(), PLAN)
+        with plan_context("new"), pytest.raises(TypeError, match=r"pass its headers$"):
+            inject(Request(), PLAN)
+        assert extract(Request().headers, PLAN) == {PlanContext: "old"}
 
     @pytest.mark.parametrize("name", ["wsgi.version", "headers", "REQUEST_METHOD"])
     def test_no_clients_header_is_taken_for_one(self, name: str) -> None:
