@@ -127,7 +127,8 @@ class _Carrier:
             )
             if not header:
                 header = dump(self.contexts)
-            options["headers"] = {**(options.get("headers") or {}), _HEADER: header}
+            headers = dict(options.get("headers") or {})
+            options["headers"] = {**headers, _HEADER: header}
         return self.inner(*args, **options)
 
     def header(self, request: Any) -> Any:

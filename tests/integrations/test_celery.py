@@ -535,6 +535,13 @@ class TestOnwards:
             publishing()
         assert tasks.work() == ["p", 0, None]
 
+    def test_headers_that_are_pairs(self, tasks: Tasks) -> None:
+        with plan_context("p"):
+            tasks.look.apply_async(headers=[("mine", 1)])
+        message = tasks.message()
+        assert message.headers["mine"] == 1
+        assert tasks.work(message) == ["p", 0, None]
+
     @pytest.mark.parametrize("headers", ["text", 5, ["a"]])
     def test_headers_that_are_none(self, tasks: Tasks, headers: object) -> None:
         with pytest.raises((TypeError, ValueError)):
