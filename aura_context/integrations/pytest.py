@@ -13,6 +13,7 @@ from functools import partial, wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final
+from unittest import IsolatedAsyncioTestCase
 
 import pytest
 
@@ -37,6 +38,8 @@ __all__ = [
     "pytest_runtest_call",
     "pytest_runtest_makereport",
     "pytest_runtest_protocol",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
 ]
 
 
@@ -173,6 +176,8 @@ class _Session:
     """What belongs to one run of pytest: a test may run another inside."""
 
     def __init__(self) -> None:
+        self.before = _State()
+        """From before the test was set up."""
         self.watched: list[_State] = []
         """From before whatever runs now, outermost first: the fixtures that are being
         set up, one requested by the other, and the test.
@@ -209,10 +214,25 @@ def pytest_runtest_makereport(
     found = item.config.stash[_SESSION].found
     if found and not report.failed:
         report.outcome = "failed"
-        report.longrepr = "\n".join(found)
+        report.longrepr = "\n".join(dict.fromkeys(found))  # Hypothesis tries again
         vars(report).pop("wasxfail", None)
     found.clear()
     return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Note what is open and bound, for `pytest_runtest_teardown`."""
+    item.config.stash[_SESSION].before.renew()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail the test if a finalizer of its own leaves something; no fixture's does."""
+    session = item.config.stash[_SESSION]
+    with session.before.checked(f"test {item.name!r}", session.found):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -223,8 +243,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     state = _State()
     session.watched.append(state)
     check = partial(_checked_within, who=who, found=session.found)
+    owner: Any = item
+    name = "obj"
+    instance = getattr(getattr(item, name, None), "__self__", None)
+    if isinstance(instance, IsolatedAsyncioTestCase):  # it calls its own method
+        owner, name = instance, item.name
     try:
-        with state.checked(who, session.found), _replaced(item, "obj", check):
+        with state.checked(who, session.found), _replaced(owner, name, check):
             return (yield)
     finally:
         session.watched.remove(state)
@@ -278,19 +303,21 @@ def _refused(state: _State, scope: str) -> str:
     )
 
 
-# An async function may run in a Context of its own, so it has to be checked there. All
-# others are checked from outside, and left as they are.
+# An async function may run in a Context of its own, so it has to be checked there, and
+# so has each example of Hypothesis. All others are checked from outside, and left as
+# they are.
 
 
 @contextmanager
 def _replaced(owner: Any, name: str, check: Callable[[Any], Any]) -> Generator[None]:
-    """Have the function checked from within, if it is async, until the block ends."""
+    """Have the function checked from within until the block ends, if it needs that."""
     function = getattr(owner, name, None)
     # A test of Hypothesis calls another function for each of its examples.
     if hypothesis := getattr(function, "hypothesis", None):
         owner, name = hypothesis, "inner_test"
         function = getattr(owner, name, None)
-    if not (iscoroutinefunction(function) or isasyncgenfunction(function)):
+    is_async = iscoroutinefunction(function) or isasyncgenfunction(function)
+    if not (is_async or (hypothesis and function)):
         yield
         return
     setattr(owner, name, check(function))
@@ -308,7 +335,18 @@ def _checked_within(
         return MethodType(checked, function.__self__)
     if iscoroutinefunction(function):
         return _checked_coroutine(function, who, found)
-    return _checked_generator(function, who, found, scope)
+    if isasyncgenfunction(function):
+        return _checked_generator(function, who, found, scope)
+    return _checked_example(function, who, found)
+
+
+def _checked_example(function: Callable[..., Any], who: str, found: list[str]) -> Any:
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        with _State().checked(who, found):
+            return function(*args, **kwargs)
+
+    return checked
 
 
 def _checked_coroutine(function: Callable[..., Any], who: str, found: list[str]) -> Any:

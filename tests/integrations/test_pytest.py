@@ -229,15 +229,65 @@ class TestTests:
                     current_plan_name.set("raw")
 
             class TestAsync(unittest.IsolatedAsyncioTestCase):
+                async def asyncSetUp(self):
+                    await self.enterAsyncContext(plan_context("p"))
+
                 async def test_clean(self):
-                    async with plan_context("p"):
+                    async with plan_context("q"):
                         pass
+
+                async def test_leaves(self):
+                    current_plan_name.set("async")
             """,
             "--doctest-modules",
-            failed=3,
+            failed=4,
             passed=1,
         )
+        out.fnmatch_lines(["*left current_plan_name changed to 'async'*"])
         out.fnmatch_lines(["test 'documented.leaves' left *"])
+
+    def test_finalizers_of_its_own(self, run: Runner) -> None:
+        out = run(
+            """
+            kept = plan_context("left")
+
+            def test_leaves(request):
+                request.addfinalizer(kept.__enter__)
+
+            def test_next():
+                assert is_clean()
+            """,
+            passed=2,
+            errors=1,
+        )
+        out.fnmatch_lines(["*test 'test_leaves' left PlanContext('left') open"])
+
+    def test_a_block_that_a_hook_holds_is_none_of_theirs(self, run: Runner) -> None:
+        run.pytester.makeconftest(
+            """
+            import pytest
+            from aura_context import plan_context
+
+            @pytest.hookimpl(wrapper=True)
+            def pytest_runtest_protocol(item):
+                with plan_context(item.name):
+                    return (yield)
+
+            def pytest_runtest_setup(item):
+                item.block = plan_context("set up").__enter__()
+
+            def pytest_runtest_teardown(item):
+                item.block.__exit__(None, None, None)
+            """
+        )
+        run(
+            """
+            def test_holds():
+                names = [each.value for each in active_contexts()]
+                assert names == ["test_holds", "set up"]
+            """,
+            passed=1,
+        )
 
 
 class TestStart:
@@ -810,6 +860,13 @@ class TestHypothesis:
         {kind} test_leaves(self, number):
             current_plan_name.set("raw")
 
+    {mark}
+    @examples
+    @given(strategies.integers())
+    {kind} test_starts_clean_each_time(number):
+        assert is_clean()
+        current_plan_name.set("again")
+
     def test_next():
         assert is_clean()
 
@@ -823,13 +880,33 @@ class TestHypothesis:
         kind = "async def" if mark else "def"
         mark = f"@pytest.mark.{mark}" if mark else ""
         source = dedent(self.SOURCE).format(kind=kind, mark=mark)
-        out = run(source, "-W", "ignore", passed=2, failed=2)
+        out = run(source, "-W", "ignore", passed=2, failed=3)
         out.fnmatch_lines_random(
             [
+                "*'test_starts_clean_each_time' left *plan_name changed to 'again'*",
                 "*test 'test_leaves' left PlanContext('left') open*",
                 "*test 'test_leaves' left current_plan_name changed to 'raw'*",
             ]
         )
+
+    def test_what_is_left_again_and_again_is_told_once(self, run: Runner) -> None:
+        out = run(
+            """
+            from hypothesis import given, settings, strategies
+
+            kept = plan_context("left")
+
+            @pytest.mark.xfail
+            @settings(max_examples=3, database=None)
+            @given(strategies.integers())
+            def test_fails(number):
+                kept.__enter__()
+                raise LookupError
+            """,
+            failed=1,
+        )
+        told = [line for line in out.lines if line.startswith("test 'test_fails' left")]
+        assert len(told) == 1
 
 
 class TestRunsInside:
