@@ -864,7 +864,7 @@ class TestHypothesis:
     @examples
     @given(strategies.integers())
     {kind} test_starts_clean_each_time(number):
-        assert is_clean()
+        assert is_clean(), "un" + "clean"
         current_plan_name.set("again")
 
     def test_next():
@@ -881,6 +881,7 @@ class TestHypothesis:
         mark = f"@pytest.mark.{mark}" if mark else ""
         source = dedent(self.SOURCE).format(kind=kind, mark=mark)
         out = run(source, "-W", "ignore", passed=2, failed=3)
+        out.no_fnmatch_line("*unclean*")
         out.fnmatch_lines_random(
             [
                 "*'test_starts_clean_each_time' left *plan_name changed to 'again'*",
