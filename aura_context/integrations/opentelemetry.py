@@ -59,10 +59,13 @@ class ContextSpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Add to the span; OpenTelemetry calls this in the thread that starts it."""
         # The public property hides how many there may be.
-        own = cast("Mapping[str, Any]", span._attributes or {})  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - there is no other way
+        own = cast("Mapping[str, Any]", span._attributes)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - there is no other way
         for name, value in self._shown.bound().items():
             if _has_room(own, name):
+                before = dict(own)
                 span.set_attribute(name, of_64_bits(value))
+                # Behind it, as the oldest goes if the application sets too many later.
+                span.set_attributes(before)
 
     @override
     def force_flush(self, timeout_millis: int = 30000) -> bool:

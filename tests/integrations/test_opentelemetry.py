@@ -77,6 +77,29 @@ class TestRoom:
             assert kept == dict([*expected.items()][:128])
         traces.provider.shutdown()
 
+    def test_a_span_that_gets_full_later_keeps_the_applications_own(self) -> None:
+        traces = Traces(ContextSpanProcessor({"aura.a": PlanContext, "b": RunContext}))
+        own = {f"own.{each}": each for each in range(128)}
+        for number in (0, 1, 100):
+            first = dict([*own.items()][:number])
+            with plan_context("p"), RunContext(7):
+                span = traces.tracer.start_span(f"{number}", attributes=first)
+            for name in own.keys() - first.keys():
+                span.set_attribute(name, own[name])
+            span.end()
+            assert traces.spans[f"{number}"] == own
+        traces.provider.shutdown()
+
+    def test_a_span_with_room_for_a_single_attribute(self) -> None:
+        provider = TracerProvider(
+            span_limits=SpanLimits(max_span_attributes=1), shutdown_on_exit=False
+        )
+        contexts = {"aura.a": PlanContext, "b": RunContext}
+        provider.add_span_processor(ContextSpanProcessor(contexts))
+        with plan_context("p"), RunContext(7):
+            span: Any = provider.get_tracer("test").start_span("s")
+        assert (dict(span.attributes), span.dropped_attributes) == ({"aura.a": "p"}, 0)
+
     def test_a_span_without_limit_has_room(self) -> None:
         limits = SpanLimits(max_span_attributes=SpanLimits.UNSET)
         provider = TracerProvider(span_limits=limits, shutdown_on_exit=False)
