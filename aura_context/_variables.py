@@ -6,6 +6,7 @@ import copyreg
 import weakref
 
 from contextvars import Context, ContextVar, Token
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 
@@ -17,32 +18,28 @@ MISSING: Final[Any] = Token.MISSING
 """Stands for the value of a variable that is not set, as it does in Python's tokens."""
 
 
-class Declaration(weakref.ref[type[Any]]):
-    """A class that declares a variable: a weak reference to it, and the variable.
+class Declaration:
+    """What a declared variable reads as if it is not set, and which classes declare it.
 
-    Weak, because a class that is gone must leave nothing behind (N4).
+    A class may be defined again, and the older one live on (N4). The references are
+    weak, because a class that is gone must leave nothing behind.
     """
 
-    __slots__ = ("default", "older", "var")
+    __slots__ = ("classes", "default")
 
-    var: ContextVar[Any]
-    default: Any
-    """Kept here rather than on the class, with which it would travel as a copy (S4)."""
-    older: Declaration | None
-    """By the same class as it was defined before, which may outlive this one (N4)."""
+    def __init__(self, default: object) -> None:
+        # Not kept on a class, with which it would travel as a copy (S4).
+        self.default = default
+        self.classes: list[weakref.ref[type[Any]]] = []  # the newest comes last
 
-    def living(self) -> Declaration | None:
-        """Return the newest whose class is not gone, and drop those between."""
-        while self.older is not None and self.older() is None:
-            self.older = self.older.older
-        return self.older if self() is None else self
+    def newest(self) -> type[Any] | None:
+        """Return the class that was defined last."""
+        classes = [cls for ref in self.classes if (cls := ref()) is not None]
+        return classes[-1] if classes else None
 
     def has_base_of(self, cls: type[Any]) -> bool:
-        """Whether the class inherits from this one's or from an older definition."""
-        declaration: Declaration | None = self
-        while declaration is not None and declaration() not in cls.__mro__[1:]:
-            declaration = declaration.older
-        return declaration is not None
+        """Return whether the class inherits from one of these."""
+        return any(ref() in cls.__mro__[1:] for ref in self.classes)
 
 
 _declarations: dict[ContextVar[Any], Declaration] = {}
@@ -51,12 +48,12 @@ _declarations: dict[ContextVar[Any], Declaration] = {}
 def declaring_class(var: ContextVar[Any]) -> type[Any] | None:
     """Return the class that declares the variable; its subclasses share it."""
     declaration = _declarations.get(var)
-    return declaration() if declaration else None
+    return declaration.newest() if declaration else None
 
 
 def declared_classes() -> list[type[Any]]:
     """Return every class that declares a variable, in the order of declaration."""
-    classes = [declaration() for declaration in [*_declarations.values()]]
+    classes = [declaration.newest() for declaration in [*_declarations.values()]]
     return [cls for cls in classes if cls is not None]
 
 
@@ -111,9 +108,9 @@ def declare(cls: type[Any]) -> None:
             f"cannot be expressed; got ContextVar({var.name!r}): {remedy}"
         )
         raise TypeError(msg) from None
-    older = _declarations.get(var)
-    owner = (older() if older else None) or cls
-    if older is not None and older.has_base_of(cls):
+    declaration = _declarations.get(var) or Declaration(value)
+    owner = declaration.newest() or cls
+    if declaration.has_base_of(cls):
         if cls.carried != owner.carried:
             msg = (
                 f"{cls.__qualname__} shares its variable with {owner.__qualname__}: "
@@ -134,22 +131,18 @@ def declare(cls: type[Any]) -> None:
             f"subclass {owner.__qualname__}, or {remedy}"
         )
         raise TypeError(msg)
-    declaration = Declaration(cls, _forget)
-    declaration.var, declaration.default = var, value
-    declaration.older = older and older.living()
-    _declarations.pop(var, None)  # to come last: it is the newest now
+    declaration.classes.append(weakref.ref(cls, partial(_forget, var)))
+    _declarations.pop(var, None)  # to come last: its class is the newest now
     _declarations[var] = declaration
     cls._is_declared = True
 
 
-def _forget(declaration: Declaration) -> None:
-    """Drop the declaration of a class that is gone."""
-    if _declarations.get(declaration.var) is declaration:  # else it is defined again
-        older = declaration.living()
-        if older is None:
-            del _declarations[declaration.var]
-        else:
-            _declarations[declaration.var] = older
+def _forget(var: ContextVar[Any], ref: weakref.ref[type[Any]]) -> None:
+    """Drop a class that is gone, and its variable with the last of them."""
+    declaration = _declarations[var]
+    declaration.classes.remove(ref)
+    if not declaration.classes:
+        del _declarations[var]
 
 
 def newest(cls: type[Any]) -> type[Any]:

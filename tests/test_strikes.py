@@ -387,13 +387,13 @@ class TestR13Settled:
     """What runs in the middle of an enter may settle what that enter is settling."""
 
     @pytest.mark.parametrize("before", [UNSET, 7])
-    def test_at_each_line(self, before: int) -> None:
+    def test_at_each_line(self, before: object) -> None:
         def use_blocks() -> None:
             with RunContext(-1):
                 assert held(current_run) == -1
 
         def body(step: int) -> bool:
-            if before != UNSET:
+            if isinstance(before, int):
                 current_run.set(before)
             abandoned = RunContext(1000).__enter__()
             above = Snapshot.capture().__enter__()
