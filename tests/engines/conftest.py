@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import shutil
 import signal
@@ -10,17 +12,21 @@ import time
 
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
+
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "docs" / "examples"
+
+PATIENCE = 60
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -79,7 +85,7 @@ def members(group: int) -> list[str]:
 
 @contextmanager
 def running(
-    command: list[str | Path], log: Path, environ: dict[str, str] | None = None
+    command: Sequence[str | Path], log: Path, environ: dict[str, str] | None = None
 ) -> Generator[subprocess.Popen[bytes]]:
     """Run a server, stop it, and see that nothing is left of it."""
     with log.open("wb") as out:
@@ -110,9 +116,54 @@ def running(
             wait_until(lambda: not members(process.pid), f"the end of {command}", 10)
 
 
+def free_port() -> int:
+    """Return a port of the loopback that nothing listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 def answers(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def serving(
+    command: Sequence[str | Path],
+    port: int,
+    log: Path,
+    environ: dict[str, str] | None = None,
+) -> Generator[None]:
+    """Run a server, and wait until it answers."""
+    with running(command, log, environ) as process:
+        wait_until(lambda: process.poll() is not None or answers(port), "the server")
+        assert process.poll() is None, log.read_text("utf-8")
+        yield
+
+
+def ask(port: int, paths: Iterable[str]) -> list[str]:
+    """Send all requests at once; return what they are answered."""
+
+    async def main() -> list[str]:
+        async def get(path: str) -> str:
+            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
+                return await response.text()
+
+        async with ClientSession(
+            connector=TCPConnector(limit=0, force_close=True),
+            timeout=ClientTimeout(PATIENCE),
+        ) as session:
+            return await asyncio.gather(*map(get, paths))
+
+    return asyncio.run(main())
+
+
+def look_into(port: int) -> dict[str, Any]:
+    """Return the state of a server's process, once its requests are over."""
+    state: dict[str, Any] = json.loads(ask(port, ["/state"])[0])
+    return state
 
 
 @pytest.fixture(scope="session")
@@ -121,15 +172,11 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = shutil.which("redis-server")
     if server is None:
         pytest.skip("redis-server is missing: apt-get install redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     folder = tmp_path_factory.mktemp("redis")
-    command: list[str | Path] = [server, "--port", str(port), "--bind", "127.0.0.1"]
+    command: Sequence[str | Path] = [server, "--port", str(port), "--bind", "127.0.0.1"]
     command += ["--save", "", "--appendonly", "no"]
-    with running(command, folder / "log") as process:
-        wait_until(lambda: process.poll() is not None or answers(port), "Redis")
-        assert process.poll() is None, (folder / "log").read_text("utf-8")
+    with serving(command, port, folder / "log"):
         yield f"redis://127.0.0.1:{port}/0"
 
 
