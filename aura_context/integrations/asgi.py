@@ -17,7 +17,9 @@ __all__ = ["ContextMiddleware"]
 _Scope: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_App: TypeAlias = Callable[[_Scope, _Receive, _Send], Awaitable[Any]]
+# Frameworks spell the three in ways that exclude each other: as dicts, as mappings, as
+# typed dicts of asgiref's.
+_App: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
 
 
 class ContextMiddleware:
