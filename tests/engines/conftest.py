@@ -174,7 +174,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("redis-server is missing: apt-get install redis-server")
     port = free_port()
     folder = tmp_path_factory.mktemp("redis")
-    command: Sequence[str | Path] = [server, "--port", str(port), "--bind", "127.0.0.1"]
+    command: list[str] = [server, "--port", str(port), "--bind", "127.0.0.1"]
     command += ["--save", "", "--appendonly", "no"]
     with serving(command, port, folder / "log"):
         yield f"redis://127.0.0.1:{port}/0"
