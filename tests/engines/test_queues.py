@@ -1,4 +1,4 @@
-"""Rule I7: the plan through dramatiq and taskiq, a real broker and real workers."""
+"""Rule I7: the plan through queues, with a real broker and real workers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import os
 import subprocess
 import sys
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .conftest import EXAMPLES, running, wait_until
+from rq import Retry
+
+from aura_context import PlanContext, plan_context
+from aura_context.integrations.baggage import extract, inject
+from aura_context.integrations.messages import dump, load
+
+from .conftest import EXAMPLES, HERE, running, wait_until
 
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+CONTEXTS = {"plan_name": PlanContext}
 
 WORKERS = {
     "dramatiq_plans": ["dramatiq", "dramatiq_plans", "-p", "1", "-t", "4"],
@@ -53,3 +62,64 @@ def test_retries_and_what_follows_keep_the_plan(
         )
         assert done.stdout.splitlines() == LINES, done.stderr
         assert done.returncode == 0
+
+
+@pytest.fixture
+def jobs(redis_url: str, monkeypatch: Any) -> Any:
+    """The module with the jobs, as a worker imports it."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.syspath_prepend(HERE)
+    return import_module("queue_jobs")
+
+
+def test_rq(jobs: Any) -> None:
+    published: list[Any] = []
+    for plan, retry in (("nightly", None), ("hourly", Retry(max=1))):
+        with plan_context(plan):
+            meta = {"aura_context": dump(CONTEXTS)}
+            published += [jobs.queue.enqueue(jobs.rq_job, meta=meta, retry=retry)]
+    published += [jobs.queue.enqueue(jobs.rq_job)]
+    subprocess.run(  # noqa: S603 - our own worker
+        [sys.executable, "-m", "rq.cli", "worker", "--burst", "--url", jobs.URL],
+        check=True,
+        timeout=60,
+    )
+    assert [job.return_value(refresh=True) for job in published] == [
+        ["nightly", None],
+        ["hourly", None],
+        [None, None],
+    ]
+
+
+def test_huey(jobs: Any, tmp_path: Path) -> None:
+    published: list[Any] = []
+    for plan in ("nightly", "hourly"):
+        with plan_context(plan):
+            published += [jobs.huey_job(aura_context=dump(CONTEXTS))]
+    published += [jobs.huey_job()]
+    command = [sys.executable, "-m", "huey.bin.huey_consumer", "queue_jobs.huey"]
+    with running(command, tmp_path / "log"):
+        found = [result.get(blocking=True, timeout=60) for result in published]
+    assert found == [["nightly", None], ["hourly", None], [None, None]]
+
+
+# kafka-python reads a file of its own in an old way.
+@pytest.mark.filterwarnings("ignore:.*Use files:DeprecationWarning")
+@pytest.mark.parametrize("library", ["aiokafka", "kafka"])
+def test_kafka_headers(library: str) -> None:
+    records: Any = import_module(f"{library}.record.default_records")
+    batch = records.DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 9999)
+    sent: dict[str, str] = {}
+    with plan_context("夜间"):
+        inject(sent, CONTEXTS)
+        headers = [("aura_context", dump(CONTEXTS).encode())]
+    headers += [(name, value.encode()) for name, value in sent.items()]
+    batch.append(0, 1, b"key", b"value", headers)
+    batch.append(1, 1, b"key", b"value", [])
+
+    bound, bare = records.DefaultRecordBatch(bytes(batch.build()))
+    for message, found in ((bound, {PlanContext: "夜间"}), (bare, {})):
+        text = dict(message.headers).get("aura_context")
+        assert load(text, accept=CONTEXTS) == found
+        assert extract(message.headers, accept=CONTEXTS) == found
