@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,14 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        Callable,
+        Generator,
+        Iterable,
+        Iterator,
+        Sequence,
+    )
 
 
 HERE = Path(__file__).parent
@@ -143,21 +150,43 @@ def serving(
         yield
 
 
+@asynccontextmanager
+async def session() -> AsyncGenerator[ClientSession]:
+    """Return a client that opens as many connections as it has requests."""
+    async with ClientSession(
+        connector=TCPConnector(limit=0, force_close=True),
+        timeout=ClientTimeout(PATIENCE),
+    ) as client:
+        yield client
+
+
 def ask(port: int, paths: Iterable[str]) -> list[str]:
     """Send all requests at once; return what they are answered."""
 
     async def main() -> list[str]:
         async def get(path: str) -> str:
-            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
+            async with client.get(f"http://127.0.0.1:{port}{path}") as response:
                 return await response.text()
 
-        async with ClientSession(
-            connector=TCPConnector(limit=0, force_close=True),
-            timeout=ClientTimeout(PATIENCE),
-        ) as session:
+        async with session() as client:
             return await asyncio.gather(*map(get, paths))
 
     return asyncio.run(main())
+
+
+def disconnect(port: int, paths: Iterable[str]) -> None:
+    """Send all requests at once, and hang up as soon as an answer begins."""
+
+    async def main() -> None:
+        async def begin(path: str) -> None:
+            async with client.get(f"http://127.0.0.1:{port}{path}") as response:
+                await response.content.readany()
+                response.close()
+
+        async with session() as client:
+            await asyncio.gather(*map(begin, paths))
+
+    asyncio.run(main())
 
 
 def look_into(port: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import EXAMPLES, HERE, ask, free_port, look_into, serving, wait_until
+from .conftest import (
+    EXAMPLES,
+    HERE,
+    ask,
+    disconnect,
+    free_port,
+    look_into,
+    serving,
+    wait_until,
+)
 
 
 if TYPE_CHECKING:
@@ -21,9 +31,10 @@ if TYPE_CHECKING:
 # Each with how many of the requests wait for each other.
 SERVERS = {
     "django": (40, "uvicorn {site} --no-access-log --port {port}"),
+    "starlette": (1, "uvicorn {site} --no-access-log --port {port}"),
     "flask": (20, "waitress --threads 20 --listen 127.0.0.1:{port} {site}"),
 }
-FRAMEWORK = pytest.mark.parametrize("framework", SERVERS)
+FRAMEWORK = pytest.mark.parametrize("framework", ["django", "flask"])
 
 
 @contextmanager
@@ -89,3 +100,19 @@ class TestExample:
                 "hourly for hourly",
                 "nightly 0 for nightly\nnightly 1 for nightly\n",
             ]
+
+
+class TestI3Disconnected:
+    def test_20_bodies_end_as_their_own_plans(self, tmp_path: Path) -> None:
+        plans = [f"plan-{number}" for number in range(20)]
+        kinds = ["carried", "decorated"]
+        with site("starlette", "site:application", tmp_path) as port:
+            disconnect(port, [f"/{plan}/{kind}" for plan in plans for kind in kinds])
+            ended: list[list[str]] = []
+
+            def have_ended() -> bool:
+                ended[:] = json.loads(ask(port, ["/other/collect"])[0])
+                return len(ended) == len(plans) * len(kinds)
+
+            wait_until(have_ended, "the end of the bodies")
+        assert sorted(ended) == sorted([plan, plan] for plan in plans for _ in kinds)
