@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import re
+import shlex
 import sys
+import threading
 
 from typing import Any, Literal
 
@@ -11,9 +15,10 @@ import pytest
 
 from typing_extensions import override
 
-from .examples import load
+from .examples import EXAMPLES, load
 
 
+PAGE = EXAMPLES.parent / "how-to" / "existing-framework.md"
 BEFORE, AFTER = "framework_before", "framework_after"
 inherits = getattr(sys.flags, "thread_inherit_context", False)
 
@@ -41,7 +46,7 @@ def test_an_error_before_the_try(name: str, left: str | None) -> None:
         plan: str | None = framework.current_plan.get()
         return plan
 
-    assert asyncio.run(main()) == left
+    assert framework.run(main()) == left
 
 
 @pytest.mark.parametrize(("name", "left"), [(BEFORE, "nightly"), (AFTER, None)])
@@ -62,7 +67,7 @@ def test_a_cancellation_in_the_finally(name: str, left: str | None) -> None:
         task.cancel()
         return await task
 
-    assert asyncio.run(main()) == left
+    assert framework.run(main()) == left
 
 
 @pytest.mark.parametrize(
@@ -78,4 +83,50 @@ def test_a_step_in_a_thread(name: str, seen: str | None) -> None:
         plans: list[str | None] = await framework.run_plan("nightly", steps, closing)
         return plans
 
-    assert asyncio.run(main()) == [seen]
+    assert framework.run(main()) == [seen]
+
+
+@pytest.mark.parametrize("name", [BEFORE, AFTER])
+def test_all_plans_share_one_executor(name: str) -> None:
+    framework: Any = load(name)
+
+    def pool() -> str:
+        return threading.current_thread().name.rpartition("_")[0]
+
+    async def main() -> set[str]:
+        closing = asyncio.Event()
+        closing.set()
+        pools = [await framework.run_plan("p", [pool], closing) for _ in range(3)]
+        return {each for (each,) in pools}
+
+    assert len(framework.run(main())) == 1
+
+
+def test_what_the_page_greps_for_finds_the_leaks() -> None:
+    (command,) = re.findall(r"(?m)^grep .*$", PAGE.read_text("utf-8"))
+    pattern = shlex.split(command)[2]
+    lines = {
+        name: [
+            line.strip()
+            for line in (EXAMPLES / f"{name}.py").read_text("utf-8").splitlines()
+            if re.search(pattern, line)
+        ]
+        for name in (BEFORE, AFTER)
+    }
+    run = "return [await loop.run_in_executor(None, step) for step in steps]"
+    assert lines == {
+        BEFORE: ["token = current_plan.set(name)", run, "current_plan.reset(token)"],
+        AFTER: ["loop.set_default_executor(ContextThreadPoolExecutor())", run],
+    }
+
+
+def test_the_page_shows_every_line_that_changes() -> None:
+    before, after = (
+        (EXAMPLES / f"{name}.py").read_text("utf-8").splitlines()
+        for name in (BEFORE, AFTER)
+    )
+    changes = difflib.unified_diff(before, after, BEFORE, AFTER, lineterm="", n=1)
+    (shown,) = re.findall(r"(?ms)^```diff\n(.*?)\n```$", PAGE.read_text("utf-8"))
+    assert shown.splitlines() == [
+        line for line in changes if not line.startswith(("---", "+++"))
+    ]

@@ -1,18 +1,30 @@
-"""A small framework with three leaks."""
+"""A small framework that runs the steps of its plans in threads."""
 
 from __future__ import annotations
 
 import asyncio
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
+
+T = TypeVar("T")
 
 current_plan: ContextVar[str | None] = ContextVar("current_plan", default=None)
+
+
+def run(application: Coroutine[Any, Any, T]) -> T:
+    """Run an application on a loop of its own."""
+
+    async def main() -> T:
+        return await application
+
+    return asyncio.run(main())
 
 
 def check(steps: list[Callable[[], str]]) -> None:
