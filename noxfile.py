@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 import shutil
 import sys
 
@@ -175,7 +176,10 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check all types with two checkers, and the public ones for completeness."""
+    """Check all types with two checkers, those in `tests/typing` with two more.
+
+    The public ones are checked for completeness too.
+    """
     install(session, "typing")
     session.run("mypy")
     # By itself it would look for what is installed in .venv, if there is one.
@@ -183,6 +187,23 @@ def typing(session: nox.Session) -> None:
     session.run("basedpyright", *python)
     verify = ("--verifytypes", "aura_context", "--ignoreexternal")
     session.run("basedpyright", *python, *verify)
+    compare_errors(session, "ty", "check", "--output-format", "concise")
+    compare_errors(session, "pyrefly", "check", "--output-format", "min-text")
+
+
+def compare_errors(session: nox.Session, *command: str) -> None:
+    """Check that a checker finds the errors that are marked for mypy, and no others."""
+    marked = {
+        f"{path.as_posix()}:{number}"
+        for path in Path("tests", "typing").glob("*.py")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if "# type: ignore" in line
+    }
+    output = str(session.run(*command, silent=True, success_codes=[0, 1]))
+    found = set(re.findall(r"tests/typing/\w+\.py:\d+", output))
+    if found != marked:
+        lines = ", ".join(sorted(found ^ marked))
+        session.error(f"{command[0]} and mypy disagree about {lines}:\n{output}")
 
 
 @nox.session

@@ -1,7 +1,8 @@
 """What type checkers are told; they read this file, and nothing runs it.
 
 A deliberate error carries an ignore with its code for each checker, and both call an
-ignore without effect an error: so the checkers have to see it.
+ignore without effect an error: so the checkers have to see it. ty and pyrefly are asked
+for the same errors in the same lines.
 """
 
 from __future__ import annotations
