@@ -58,16 +58,18 @@ ogp_social_cards = {"enable": False}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+# It has no page. With it, a signature that names its `args` is shown as it is written.
+autodoc_type_aliases = {"P": "P"}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 nitpicky = True
 nitpick_ignore_regex = [
-    # Type variables, and aliases of types that are too long to read: they have no page.
-    (r"py:class", r"(aura_context\.(_context|snapshot)\.)?[FPRT]|P\.(kw)?args"),
-    (r"py:class", r"Contexts|_MutableHeaders|_Headers|_Pairs"),
-    # Imported for the type checker only, so autodoc cannot tell where from.
-    (r"py:class", r"Celery|ContextVar|Future|TracebackType"),
+    # Type variables have no page.
+    (r"py:class", r"(aura_context\.\w+\.)?[FPRT]|P\.(kw)?args"),
+    (r"py:class", r"celery\..+"),
+    # Where a signature is shown as it is written, autodoc cannot tell where from.
+    (r"py:class", r"ContextVar|Future|TracebackType"),
     # Documented under another name than the one that the class says it has.
     (r"py:class", r"concurrent\.futures\.(_base|thread)\.\w+"),
     (r"py:class", r"aura_context\._context\.VarContext"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from ._named import Contexts
 from ._resolved import Resolved
 
 
-__all__ = ["Resolved"]
+__all__ = ["Contexts", "Resolved"]

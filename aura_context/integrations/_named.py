@@ -9,6 +9,7 @@ from aura_context import PlanContext, VarContext
 
 
 Contexts: TypeAlias = Mapping[str, type[VarContext[Any]]]
+"""What an integration shows, sends or accepts: a context class for each name."""
 
 
 def named(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:

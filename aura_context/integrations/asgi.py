@@ -12,14 +12,20 @@ from aura_context._stack import leave_leftovers
 from ._resolved import Resolved, checked
 
 
-__all__ = ["ContextMiddleware"]
+__all__ = ["App", "ContextMiddleware", "Receive", "Scope", "Send"]
 
-_Scope: TypeAlias = MutableMapping[str, Any]
-_Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-_Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-# Frameworks spell the three in ways that exclude each other: as dicts, as mappings, as
-# typed dicts of asgiref's.
-_App: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
+Scope: TypeAlias = MutableMapping[str, Any]
+"""What a server says of a request."""
+
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+"""What an application calls for the next message of the server."""
+
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+"""What an application calls with a message for the server."""
+
+App: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
+"""An application. Any, because frameworks spell the three types in ways that exclude
+each other."""
 
 
 class ContextMiddleware:
@@ -51,12 +57,12 @@ class ContextMiddleware:
     """
 
     def __init__(
-        self, app: _App, resolve: Callable[[_Scope], Resolved | Awaitable[Resolved]]
+        self, app: App, resolve: Callable[[Scope], Resolved | Awaitable[Resolved]]
     ) -> None:
         self._app = app
         self._resolve = resolve
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> Any:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve a request or websocket, bound to what was resolved.
 
         Returns:

@@ -7,34 +7,35 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from email.header import Header
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import quote, unquote
 
 from aura_context import Snapshot, VarContext
 
-from ._named import described, is_bound, refuse_no_mapping
+from ._named import Contexts, described, is_bound, refuse_no_mapping
 
 
-if TYPE_CHECKING:
-    from ._named import Contexts
+__all__ = ["Headers", "MutableHeaders", "Pairs", "extract", "inject"]
 
 
-__all__ = ["extract", "inject"]
-
-
-class _Headers(Protocol):
+class Headers(Protocol):
     """What every library's headers can do, mappings or not."""
 
-    def items(self) -> Iterable[tuple[Any, Any]]: ...
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        """Return pairs of name and value."""
+        ...
 
 
-class _MutableHeaders(_Headers, Protocol):
+class MutableHeaders(Headers, Protocol):
+    """Those that items can be set in and deleted from."""
+
     def __setitem__(self, name: str, value: str, /) -> None: ...
 
     def __delitem__(self, name: str, /) -> None: ...
 
 
-_Pairs: TypeAlias = Iterable[tuple[str | bytes, str | bytes]]
+Pairs: TypeAlias = Iterable[tuple[str | bytes, str | bytes]]
+"""Headers as some servers and queues give them."""
 
 
 # At least what the specification asks for, and just what OpenTelemetry enforces.
@@ -53,7 +54,7 @@ _MEMBER: Final = re.compile(
 )
 
 
-def inject(headers: _MutableHeaders, contexts: Contexts) -> None:
+def inject(headers: MutableHeaders, contexts: Contexts) -> None:
     """Write what is bound here into the ``baggage`` header of a request to send.
 
     Members of other names stay, with their properties. One of a name that is given
@@ -102,7 +103,7 @@ def inject(headers: _MutableHeaders, contexts: Contexts) -> None:
         headers[found[0][0] if found else "baggage"] = header
 
 
-def extract(headers: _Headers | _Pairs, accept: Contexts) -> Snapshot:
+def extract(headers: Headers | Pairs, accept: Contexts) -> Snapshot:
     """Read the ``baggage`` header of a request, which anyone may have sent.
 
     Nothing in the header is an error. Members that are malformed, not accepted, longer
@@ -156,7 +157,7 @@ def _check(contexts: Contexts) -> None:
             raise TypeError(msg)
 
 
-def _writable(headers: _MutableHeaders) -> _MutableHeaders:
+def _writable(headers: MutableHeaders) -> MutableHeaders:
     kind: Any = type(headers)
     methods = ("items", "__setitem__", "__delitem__")
     if not all(hasattr(kind, method) for method in methods):

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
-from celery import current_task, signals
+from celery import Celery, current_task, signals
 from celery.local import Proxy
 
 from aura_context import PlanContext, Snapshot
 from aura_context._stack import leave_leftovers
 
-from ._named import sendable
+from ._named import Contexts, sendable
 from .messages import dump, load
-
-
-if TYPE_CHECKING:
-    from celery import Celery
-
-    from ._named import Contexts
 
 
 __all__ = ["install", "uninstall"]

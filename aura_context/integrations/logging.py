@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from ._named import Contexts  # noqa: TC001 - get_type_hints() evaluates it
 from ._shown import Shown
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ._named import Contexts
 
 
 __all__ = ["ContextFilter", "install", "uninstall"]

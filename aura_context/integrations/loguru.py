@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._named import Contexts  # noqa: TC001 - get_type_hints() evaluates it
 from ._shown import Shown
 
 
 if TYPE_CHECKING:
-    from loguru import Record
-
-    from ._named import Contexts
+    from loguru import Record  # known to type checkers only
 
 
 __all__ = ["ContextPatcher"]

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from aura_context import PlanContext, Snapshot
 
-from ._named import described, is_bound, sendable
+from ._named import Contexts, described, is_bound, sendable
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aura_context import VarContext
-
-    from ._named import Contexts
 
 
 __all__ = ["dump", "load"]

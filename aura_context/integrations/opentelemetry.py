@@ -8,6 +8,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import SpanProcessor
 from typing_extensions import override
 
+from ._named import Contexts  # noqa: TC001 - get_type_hints() evaluates it
 from ._shown import Shown, of_64_bits
 
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk._logs import ReadWriteLogRecord
     from opentelemetry.sdk.trace import Span
-
-    from ._named import Contexts
 
 
 __all__ = ["ContextLogRecordProcessor", "ContextSpanProcessor"]

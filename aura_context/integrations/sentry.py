@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._named import Contexts  # noqa: TC001 - get_type_hints() evaluates it
 from ._shown import Shown
 
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
-
-    from ._named import Contexts
 
 
 __all__ = ["ContextEventProcessor"]

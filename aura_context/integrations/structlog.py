@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import MutableMapping
+from typing import Any
 
+from ._named import Contexts  # noqa: TC001 - get_type_hints() evaluates it
 from ._shown import Shown, of_64_bits
-
-
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
-    from ._named import Contexts
 
 
 __all__ = ["ContextProcessor"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from aura_context import Snapshot
 from aura_context._stack import leave_leftovers
@@ -11,8 +13,7 @@ from ._resolved import Resolved, checked
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from collections.abc import Generator
 
 
 __all__ = ["ContextMiddleware"]
