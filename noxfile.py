@@ -55,6 +55,7 @@ CORE = (
     "--ignore=tests/test_docstrings.py",
     "--ignore=tests/test_packaging.py",
     "--ignore=tests/test_public.py",
+    "--ignore=tests/test_signatures.py",
 )
 
 THOROUGH = "--hypothesis-profile=thorough"

@@ -7,6 +7,8 @@ Example:
     'nightly'
 """
 
+from inspect import get_annotations as _get_annotations
+
 from ._context import VarContext
 from .exceptions import ContextError, ForeignExitWarning, NotBoundError
 from .executors import ContextExecutor, ContextThreadPoolExecutor
@@ -32,4 +34,11 @@ __all__ = [
 # Pickles and tracebacks name the package, so they survive a move between its modules.
 # A ContextVar has no such attribute.
 for _name in set(__all__) - {"current_plan_name"}:
-    globals()[_name].__module__ = __name__
+    _public = globals()[_name]
+    if isinstance(_public, type):
+        # Before `typing.get_type_hints` looks here for the names that they use.
+        _public.__annotations__ = _get_annotations(_public, eval_str=True)
+        # It would be a line of this file (3.13 and later; not all versions drop it).
+        if "__firstlineno__" in vars(_public):
+            delattr(_public, "__firstlineno__")
+    _public.__module__ = __name__

@@ -5,26 +5,30 @@ from __future__ import annotations
 import inspect
 import warnings
 
-from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import MemberDescriptorType, TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from . import _functions, _stack
 from ._variables import declare, declaring_class, default
 from .exceptions import ContextError, ForeignExitWarning, NotBoundError
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextvars import ContextVar
-    from types import TracebackType
-    from typing import Literal, Self
-
-
 __all__ = ["VarContext"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-F = TypeVar("F", bound="Callable[..., Any]")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class BaseContext(_stack.Handle):

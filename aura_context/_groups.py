@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from typing_extensions import override
@@ -31,8 +33,6 @@ from ._variables import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from contextvars import ContextVar
-    from types import TracebackType
 
     from ._stack import AnyPart
 

@@ -33,6 +33,7 @@ from collections import defaultdict
 from contextvars import ContextVar, Token
 from enum import Enum
 from itertools import pairwise
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from typing_extensions import override
@@ -42,7 +43,6 @@ from ._variables import MISSING, default, set_or_default
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from types import TracebackType
     from typing import TypeAlias
 
     AnyPart: TypeAlias = "Entry | PartOfMany"  # which have the slots of a `Part`

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from typing_extensions import override
 
@@ -12,10 +13,6 @@ from ._functions import describe
 from ._groups import stay_behind
 from ._variables import bind
 from .snapshot import Snapshot
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 
 __all__ = ["ContextExecutor", "ContextThreadPoolExecutor"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
 
 from . import _functions, _groups, _stack
 from ._context import BaseContext, VarContext
@@ -18,13 +18,9 @@ from ._variables import (
 )
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
 __all__ = ["Snapshot", "active_contexts", "carry"]
 
-F = TypeVar("F", bound="Callable[..., Any]")
+F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
 
