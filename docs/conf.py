@@ -69,7 +69,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"(aura_context\.\w+\.)?[FPRT]|P\.(kw)?args"),
     (r"py:class", r"celery\..+"),
     # Where a signature is shown as it is written, autodoc cannot tell where from.
-    (r"py:class", r"ContextVar|Future|TracebackType"),
+    (r"py:class", r"Future"),
     # Documented under another name than the one that the class says it has.
     (r"py:class", r"concurrent\.futures\.(_base|thread)\.\w+"),
     (r"py:class", r"aura_context\._context\.VarContext"),
