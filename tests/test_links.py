@@ -20,6 +20,7 @@ PAGES = [
 FENCE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`[^`\n]+`")
 LINK = re.compile(r"\]\(<?([^()\s>]+)>?\)")
+RULE = re.compile(r"\[([^\[\]]*\b[NRFSI]\d+\b[^\[\]]*)\]\(([^()\s]+)\)")
 HTML = re.compile(r"\b(?:href|src|srcset)=\"([^\"]+)\"")
 FILE = re.compile(r"^(?::file: |```\{(?:literal)?include\} )(\S+)", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -42,6 +43,18 @@ def anchors(page: Path) -> set[str]:
     return slugs.union(TARGET.findall(text))
 
 
+def wrong_rules(page: Path) -> list[str]:
+    """Return those links that name a rule, and do not lead to it alone."""
+    rules = ROOT / "docs" / "rules.md"
+    wrong: list[str] = []
+    for text, link in RULE.findall(FENCE.sub("", page.read_text("utf-8"))):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if (target.resolve(), anchor) != (rules, text.lower()):
+            wrong.append(text)
+    return wrong
+
+
 def is_broken(page: Path, link: str) -> bool:
     path, _, anchor = link.partition("#")
     target = page.parent / path if path else page
@@ -51,6 +64,29 @@ def is_broken(page: Path, link: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links(page) if is_broken(page, link)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_rules_lead_to_the_rule(page: Path) -> None:
+    assert wrong_rules(page) == []
+
+
+@pytest.mark.parametrize(
+    ("link", "wrong"),
+    [
+        ("[N1](rules.md#n1)", 0),
+        ("[N1](rules.md#names)", 1),
+        ("[N1 to N3](rules.md#n1)", 1),
+        ("[R1](rules.md#r2)", 1),
+        ("[R1](#r1)", 1),
+    ],
+)
+def test_a_link_that_leads_to_another_is_found(
+    link: str, wrong: int, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(link.replace("rules.md", str(ROOT / "docs/rules.md")), "utf-8")
+    assert len(wrong_rules(page)) == wrong
 
 
 @pytest.mark.parametrize(
