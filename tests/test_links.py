@@ -89,6 +89,12 @@ def test_a_link_that_leads_to_another_is_found(
     assert len(wrong_rules(page)) == wrong
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_have_a_text(page: Path) -> None:
+    # Sphinx fills in the title, but the pages are read as plain Markdown too.
+    assert "[](" not in FENCE.sub("", page.read_text("utf-8"))
+
+
 @pytest.mark.parametrize(
     "link",
     [
