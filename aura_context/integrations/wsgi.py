@@ -60,18 +60,23 @@ class ContextMiddleware:
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve a request, bound to what was resolved."""
-        with Snapshot() as clean:
+        with Snapshot.call_class(Snapshot()) as clean:  # as in the ASGI middleware
             try:
                 context = checked(self._resolve(environ))
             finally:
                 leave_leftovers(clean)
         steps = Snapshot()(context(_steps))(self._app, environ, start_response)
         try:
-            next(steps)
+            first = next(steps)
         except StopIteration as done:
             body: Iterable[bytes] = done.value
             return body
-        return _Body(steps)
+        bound = _Body(steps)
+        if first is _IDLE:
+            return bound
+        first.close = bound.close
+        file: Iterable[bytes] = first
+        return file
 
 
 _IDLE: Final = object()
@@ -84,24 +89,28 @@ def _steps(
     """Call the application and iterate over its body, waiting twice to be closed.
 
     All are steps of one generator, so what the call leaves open the body has, and the
-    server has not (F2). A body that runs no code of the application is returned.
+    server has not (F2). A body that runs no code of the application is returned, and a
+    file is yielded first.
     """
-    body = app(environ, start_response)
+    body: Any = app(environ, start_response)
     # Servers know these by their type: they take the length of the ones, and give the
-    # other to the kernel.
+    # other to the kernel. Closing that may run code of the application, as Django's.
     wrapper = environ.get("wsgi.file_wrapper")
-    if type(body) in (list, tuple) or (
-        isinstance(wrapper, type) and isinstance(body, wrapper)
-    ):
-        return body
+    is_file = isinstance(wrapper, type) and isinstance(body, wrapper)
+    if type(body) in (list, tuple) or (is_file and not hasattr(body, "__dict__")):
+        unchanged: Iterable[bytes] = body
+        return unchanged
+    close: Any = getattr(body, "close", None)
     try:
-        yield _IDLE
-        for chunk in body:  # noqa: UP028 - delegating would close the body by itself
-            yield chunk
+        if is_file:
+            yield body
+        else:
+            yield _IDLE
+            for chunk in body:  # noqa: UP028 - delegating would close the body by itself
+                yield chunk
         while True:
             yield _IDLE
     finally:
-        close: Any = getattr(body, "close", None)
         if close is not None:
             close()
 

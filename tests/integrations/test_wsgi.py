@@ -15,6 +15,7 @@ from wsgiref.util import FileWrapper
 import httpx
 import pytest
 
+from typing_extensions import override
 from waitress.server import create_server
 
 from aura_context import (
@@ -253,6 +254,35 @@ class TestBody:
         wrapped = FileWrapper(BytesIO(b"one"))
         assert call(wrapped, **{"wsgi.file_wrapper": FileWrapper}) is wrapped
 
+    def test_closing_a_file_is_bound(self) -> None:
+        class Report(BytesIO):
+            @override
+            def close(self) -> None:
+                note("close")
+                FORGOTTEN.__enter__()
+                super().close()
+
+        wrapped = FileWrapper(Report(b"one"))
+        body = call(wrapped, **{"wsgi.file_wrapper": FileWrapper})
+        assert [*body] == [b"one"]
+        assert heard.empty()
+        body.close()
+        assert next_heard() == ("close", "nightly")
+        body.close()
+        assert active_contexts() == ()
+
+    def test_file_wrapper_that_takes_no_attribute(self) -> None:
+        class File:
+            """As that of a server in C."""
+
+            __slots__ = ()
+
+            def __iter__(self) -> Iterator[bytes]:
+                yield b"one"
+
+        file = File()
+        assert call(file, **{"wsgi.file_wrapper": File}) is file
+
     def test_file_wrapper_that_is_a_function(self) -> None:
         body = call(iter([b"one"]), **{"wsgi.file_wrapper": iter})
         assert [*body] == [b"one"]
@@ -376,6 +406,24 @@ class TestOneGenerator:
             return [plan()]
 
         assert between(app, resolve) == ([b"None forgotten;"], NOTHING)
+        assert current_tenant.get() is None
+
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_no_code_leaves_the_blocks_around_it(self) -> None:
+        def leave_all() -> None:
+            for context in active_contexts():
+                context.__exit__(None, None, None)
+            current_tenant.set("raw")
+
+        def resolve(environ: Any) -> PlanContext | None:
+            leave_all()
+            return by_path(environ)
+
+        def app(_environ: Any, _start: Any) -> Any:
+            leave_all()
+            yield plan()
+
+        assert between(app, resolve) == ([b"nightly raw;"], NOTHING)
         assert current_tenant.get() is None
 
     @pytest.mark.filterwarnings("error")
