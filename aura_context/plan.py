@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -99,8 +100,11 @@ def _check(plan_name: object) -> None:
     if plan_name is None:
         return
     if not isinstance(plan_name, str):
+        shown = "an object"
+        with suppress(Exception):  # a repr can fail, as that of a very large int
+            shown = repr(plan_name)
         msg = (
-            f"plan_name must be a str, or None for no plan; got {plan_name!r} "
+            f"plan_name must be a str, or None for no plan; got {shown} "
             f"of type {type(plan_name).__qualname__}"
         )
         if callable(plan_name) or isinstance(plan_name, classmethod):

@@ -70,6 +70,12 @@ class TestN1Refusals:
         assert repr(name) in str(error.value)
         assert type(name).__name__ in str(error.value)
 
+    @pytest.mark.parametrize("name", [10**5000, [10**5000]], ids=["int", "list"])
+    def test_what_python_does_not_write(self, name: Any) -> None:
+        kind = f"got an object of type {type(name).__name__}$"
+        with pytest.raises(TypeError, match=kind):
+            PlanContext(name)
+
     @pytest.mark.parametrize(
         "name",
         [
