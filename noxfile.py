@@ -134,19 +134,32 @@ def cover(session: nox.Session) -> None:
     run_covered(session)
 
 
+# The group to install, the one to pin, and what to run.
+LOWEST = {
+    "core": ("core", None, ("tests", "--ignore=tests/integrations", *PARALLEL)),
+    "integrations": ("tests", "frameworks", ("tests/integrations", *PARALLEL)),
+    "sites": (
+        "engines",
+        "sites",
+        ("tests/engines/test_frameworks.py", "tests/engines/test_servers.py"),
+    ),
+}
+
+
 @nox.session(python=PYTHONS[0])
-@nox.parametrize("part", ["core", "integrations"])
+@nox.parametrize("part", [*LOWEST])
 def lowest(session: nox.Session, part: str) -> None:
     """Run the tests on the oldest Python and the oldest releases that we allow."""
+    group, pinned, args = LOWEST[part]
     project = PYPROJECT["project"]
-    asked = chain.from_iterable(project["optional-dependencies"].values())
-    group, paths = "tests", ["tests/integrations"]
-    if part == "core":
+    asked = [*chain.from_iterable(project["optional-dependencies"].values())]
+    if pinned is None:
         # What the other tests need wants a newer typing-extensions than we do.
-        asked = chain(project["dependencies"], asked)
-        group, paths = "core", ["tests", "--ignore=tests/integrations"]
+        asked += project["dependencies"]
+    else:
+        asked += nox.project.dependency_groups(PYPROJECT, pinned)
     install(session, group, pins=[each.replace(">=", "==") for each in asked])
-    run_tests(session, *paths, *PARALLEL)
+    run_tests(session, *args)
 
 
 @nox.session

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
 
 
+# What the older uvicorns used of websockets.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:websockets.* is deprecated:DeprecationWarning",
+    "ignore:remove second argument of ws_handler:DeprecationWarning",
+)
+
 heard: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
 """What the server's side has noted: where, and for which plan."""
 
