@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 PAGE = EXAMPLES.parent / "how-to" / "notebooks.md"
 
 SHELL = """\
-import json, sys
+import json, sys, warnings
 from IPython.core.interactiveshell import InteractiveShell
+from aura_context import ForeignExitWarning
 
+warnings.simplefilter("error", ForeignExitWarning)
 shell = InteractiveShell.instance()
 for cell in json.load(sys.stdin):
     shell.run_cell(cell).raise_error()
@@ -32,7 +34,7 @@ for cell in json.load(sys.stdin):
 def run(cells: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the cells in a shell of their own, which keeps its history there."""
     return subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-W", "error::ResourceWarning", "-c", SHELL],
+        [sys.executable, "-c", SHELL],
         input=json.dumps(cells),
         capture_output=True,
         encoding="utf-8",
@@ -49,5 +51,10 @@ def test_the_page(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_cell_that_fails_is_seen(tmp_path: Path) -> None:
+def test_a_cell_that_fails_or_warns_is_seen(tmp_path: Path) -> None:
     assert run(["1 / 0"], tmp_path).returncode == 1
+    cell = """\
+from aura_context import plan_context
+plan_context("never entered").__exit__(None, None, None)
+"""
+    assert "ForeignExitWarning" in run([cell], tmp_path).stderr
