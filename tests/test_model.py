@@ -9,7 +9,6 @@ import threading
 import warnings
 
 from contextvars import Context, ContextVar
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from aura_context import (
 )
 
 from .contexts import UNSET, RunContext, current_run
+from .model import Block, Model
 
 
 if TYPE_CHECKING:
@@ -45,120 +45,6 @@ VALUES: dict[type[VarContext[Any]], tuple[Any, ...]] = {
 HOW = st.sampled_from(["here", "thread", "task"])
 CLASSES = st.sampled_from(list(VALUES))
 DEFAULTS: dict[ContextVar[Any], object] = {current_plan_name: None, current_run: 0}
-
-
-def same(one: object, other: object) -> bool:
-    return one is other or (isinstance(one, str) and one == other)
-
-
-@dataclass(eq=False)
-class Block:
-    """One block: who entered it, what it binds, and what the variable held before."""
-
-    context: VarContext[Any] | None
-    number: int
-    owner: Model
-    var: ContextVar[Any]
-    value: object
-    before: object
-    left: bool = False
-
-    @property
-    def open(self) -> bool:
-        return not self.left and self.context is not None
-
-
-@dataclass(eq=False)
-class Model:
-    """What the rules say that one Context holds."""
-
-    real: Context
-    now: dict[ContextVar[Any], object]
-    everywhere: list[Model]
-    blocks: list[Block]
-    """All that were ever opened, in any Context."""
-    stack: list[Block] = field(default_factory=list)
-    """Its own blocks, and those of other Contexts: inherited, or copied over it."""
-
-    @property
-    def active(self) -> list[Block]:
-        return [block for block in self.stack if block.open]
-
-    @property
-    def own(self) -> list[Block]:
-        return [each for each in self.stack if each.owner is self and not each.left]
-
-    def copy(self) -> Model:
-        real, now, stack = self.real.copy(), dict(self.now), [*self.stack]
-        return Model(real, now, self.everywhere, self.blocks, stack)
-
-    def merge(self, copy: Model) -> None:
-        """Take over what a copy holds, as frameworks do that run code in one."""
-        for var, value in copy.now.items():
-            if value is not UNSET and value != self.now[var]:
-                self.now[var] = value
-        self.stack = [*copy.stack]
-
-    def enter(self, context: VarContext[Any], number: int) -> None:
-        self.settle()
-        var, value = context.var, context.value
-        before = self.now[var]
-        if same(before, value):
-            value = before  # the variable is left alone
-        self.stack.append(Block(context, number, self, var, value, before))
-        self.blocks.append(self.stack[-1])
-        self.now[var] = value
-
-    def leave(self, number: int) -> bool:
-        """Leave the innermost block of that number; return whether it is an own one."""
-        blocks = [block for block in self.active if block.number == number]
-        if not blocks:
-            return False
-        self.settle()
-        block = blocks[-1]
-        if block.owner is self:
-            self.drop_copied(block)
-            self.restore(block)
-            return True
-        if self.active[-1] is block:  # in this Context alone
-            unset = block.before is UNSET
-            self.now[block.var] = DEFAULTS[block.var] if unset else block.before
-            self.stack.remove(block)
-        return False
-
-    def drop_copied(self, block: Block) -> None:
-        """Drop what other Contexts' values, copied over this one, have put on top."""
-        above = self.stack[self.stack.index(block) + 1 :]
-        for number, copied in enumerate(above):
-            if copied.owner is self:
-                continue
-            upper = [each for each in above[number:] if each in self.own]
-            for model in self.everywhere:
-                # An own block above takes along the Contexts that have inherited it.
-                if model is self or (upper and upper[0] in model.stack):
-                    model.stack = [each for each in model.stack if each is not copied]
-
-    def settle(self) -> None:
-        for block in reversed(self.own):
-            if block.context is None:
-                heir = self.heir(block)
-                now = heir.before if heir else self.now[block.var]
-                if now is block.value:  # otherwise it was set raw since
-                    self.restore(block)
-                block.left = True
-        while self.stack and not self.stack[-1].open:
-            del self.stack[-1]  # another Context's, to be settled there
-
-    def restore(self, block: Block) -> None:
-        if heir := self.heir(block):
-            heir.before = block.before
-        else:
-            self.now[block.var] = block.before
-        block.left = True
-
-    def heir(self, block: Block) -> Block | None:
-        above = self.own[self.own.index(block) + 1 :]
-        return next((each for each in above if each.var is block.var), None)
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -262,7 +148,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def fresh(self) -> Model:
         now: dict[ContextVar[Any], object] = dict.fromkeys(VARIABLES, UNSET)
-        return Model(Context(), now, self.models, self.blocks)
+        return Model(Context(), now, DEFAULTS, self.models, self.blocks)
 
     def merge(self, model: Model, copy: Model) -> None:
         """Copy back what differs, as asgiref does."""
@@ -277,7 +163,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def enter_in(self, model: Model, number: int, how: str) -> None:
         context = self.contexts[number]
-        model.enter(context, number)
+        model.enter(context, number, {context.var: context.value})
         self.run(model.real, how, context.__enter__, context.__aenter__)
 
     def leave_in(self, model: Model, number: int, how: str) -> None:
