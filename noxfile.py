@@ -300,6 +300,20 @@ def compare(session: nox.Session) -> None:
 
 
 @nox.session
+def prove(session: nox.Session) -> None:
+    """Try to break the package for three minutes, and write the page that says so.
+
+    `-- --minutes N` takes another time. `-- --check` fails if a figure that has to be 0
+    is not; it leaves out the other libraries, and writes nothing.
+    """
+    check = "--check" in session.posargs
+    install(session, "prove", *([] if check else ["compare"]))
+    # Prefect counts its users, and makes a folder in their home.
+    env = {"DO_NOT_TRACK": "1", "PREFECT_HOME": session.create_tmp()}
+    session.run("python", "proof/prove.py", *session.posargs, env=env)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure; `-- --check` fails if a target is missed, `-- --write` writes the page.
 
