@@ -175,6 +175,9 @@ class VarContext(_stack.Binding, BaseContext, Generic[T]):
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "var"):
             declare(cls)
+        elif "__new__" not in vars(cls):
+            # An assignment would be the __new__ of this class to a type checker.
+            setattr(cls, "__new__", staticmethod(_new))  # noqa: B010
 
     def __init__(self, value: T) -> None:
         cls = type(self)
@@ -183,7 +186,8 @@ class VarContext(_stack.Binding, BaseContext, Generic[T]):
         self.value = value  # type: ignore[misc] # where the subclass keeps it
 
     def __repr__(self) -> str:
-        return f"{type(self).__qualname__}({self.value!r})"
+        value = repr(self.value) if hasattr(self, "value") else ""
+        return f"{type(self).__qualname__}({value})"
 
     @classmethod
     def current(cls) -> T:
@@ -270,6 +274,22 @@ class VarContext(_stack.Binding, BaseContext, Generic[T]):
             raise ContextError(msg) from None
 
 
+def _new(cls: type[VarContext[Any]], *args: Any, **kwargs: Any) -> Any:
+    """Make an instance of a class whose variable is assigned later, if at all (N4).
+
+    Its ``__init__`` may be a dataclass's, which does not call that of the base.
+    """
+    if not hasattr(cls, "_is_declared"):
+        cls._declare_late()  # pyright: ignore[reportPrivateUsage] - of this module
+    new = super(VarContext, cls).__new__
+    return new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
+
+
+def _package(names: dict[str, Any]) -> object:
+    """Return the package, or top-level module, that a frame's names belong to."""
+    return names.get("__package__") or names.get("__name__")
+
+
 class _ForeignExit:
     """Warns when it is dropped.
 
@@ -283,8 +303,10 @@ class _ForeignExit:
     def __del__(self) -> None:
         import tracemalloc  # noqa: PLC0415 - costs more than all of this package
 
+        # A line of contextlib says as little about who has left the block as one of
+        # this package.
         frame, level = inspect.currentframe(), 1
-        while frame and frame.f_globals.get("__package__") == __package__:
+        while frame and _package(frame.f_globals) in {__package__, "contextlib"}:
             frame, level = frame.f_back, level + 1
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "the end"
         warnings.warn(

@@ -70,7 +70,8 @@ class GroupEntry(Entry):
         if not parts or any(part.var_token is SAME for part in parts):
             return False
         for part in parts:
-            part.var.reset(part.var_token)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - a state is refused
+            if self.covered or part.var.reset(part.var_token):  # type: ignore[func-returns-value,arg-type] # pyright: ignore[reportArgumentType] - a state is refused
+                return False
         for var in self.declared:
             if var.get(MISSING) is not MISSING and var not in self.bound:
                 set_or_default(var, MISSING)

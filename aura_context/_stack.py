@@ -88,22 +88,25 @@ class Part:
     var_token: Token[Any] | State
     """Resets the variable; a `State` if there is nothing to reset."""
 
-    def restore(self, heir: AnyPart | None) -> None:
-        """Undo what the block did to the variable, or leave that to the heir (R4)."""
-        var, token, before = self.var, self.var_token, self.before
-        if token is LEFT:  # settled by what ran in the middle of this (R13)
-            return
+    def restore(self, heir: AnyPart | None, top: object) -> bool:
+        """Undo what the block did to the variable, or leave that to the heir (R4).
+
+        Return False, having done nothing, if the stack has another top by now: a block
+        that was entered meanwhile may have to be the heir (R13).
+        """
+        var, before, token = self.var, self.before, self.var_token
+        if token is LEFT:  # settled meanwhile
+            return True
         if heir is None:
-            if isinstance(token, Token):
-                try:
-                    var.reset(token)
-                except RuntimeError:  # used: an exit was interrupted after its reset
-                    pass
-                else:
-                    return
-            if before is not ENTERING and var.get(MISSING) is not before:
-                set_or_default(var, before)
-            return
+            try:
+                if isinstance(token, Token):
+                    return stack.get() is top and not var.reset(token)  # type: ignore[func-returns-value]
+            except RuntimeError:  # used: an exit was interrupted after its reset
+                pass
+            if before is ENTERING or var.get(MISSING) is before:
+                return True
+            value = default(var) if before is MISSING else before
+            return stack.get() is top and bool(var.set(value))
         value = var.get(MISSING)
         try:
             if isinstance(token, Token):
@@ -112,8 +115,9 @@ class Part:
                 set_or_default(var, before)
                 heir.var_token = set_or_default(var, value)
         except RuntimeError:  # used, as above: the heir was entered after that reset
-            return
+            return True
         heir.before = before
+        return True
 
 
 class PartOfMany(Part):
@@ -216,15 +220,19 @@ class Entry(Part, weakref.ref["Handle"]):
 
     def leave(self) -> None:
         """Leave this block, which this Context entered, wherever on the stack it is."""
+        top = stack.get()
         above = self.above()
         own = self.own(above)
         if len(own) < len(above):
             self._drop_copied(own)
+            return self.leave()
         for part in self.parts():
-            part.restore(_heir([*own], part.var, leaving=part))
+            if not part.restore(_heir([*own], part.var, leaving=part), top):
+                return self.leave()
         if not own and (popped := stack.set(self.below).old_value) is not self:
             stack.set(popped)  # it was not the top: others may be open above it (R13)
         self.close()
+        return None
 
     def leave_here_only(self) -> None:
         """Leave a block that another Context entered, in this Context alone (R5)."""
@@ -500,16 +508,19 @@ def settle(top: Any) -> Any:
             for part in entry.parts():
                 heir = _heir(above[part.var], part.var, leaving=part)
                 now = part.var.get(MISSING) if heir is None else heir.before
-                if now is part.value:  # otherwise it was set raw since
-                    part.restore(heir)
+                if now is not part.value:  # set raw since
+                    continue
+                if not part.restore(heir, top):
+                    return settle(stack.get())
             entry.close()
         else:  # only its own Context can settle it: those above stay unchecked
             entries.clear()
     for entry in entries:
         entry.checked = epoch
     innermost = next((entry for entry in walk(top) if entry() is not None), EMPTY)
-    if innermost is not top:
-        stack.set(innermost)
+    if innermost is not top and (popped := stack.set(innermost).old_value) is not top:
+        stack.set(popped)  # a block was entered meanwhile (R13)
+        return popped
     return innermost
 
 

@@ -137,6 +137,15 @@ class TestN5Instances:
         assert repr(plan_context("p")) == "PlanContext('p')"
         assert repr(RegionContext("eu")) == "RegionContext('eu')"
 
+    def test_repr_before_there_is_a_value(self) -> None:
+        """A debugger shows it even where an `__init__` has forgotten the base."""
+
+        class Forgetful(TenantContext):
+            def __init__(self) -> None:
+                pass
+
+        assert repr(Forgetful()).startswith(Forgetful.__qualname__)
+
     def test_weak_references(self) -> None:
         context = RegionContext("eu")
         reference = weakref.ref(context)

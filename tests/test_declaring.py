@@ -365,6 +365,33 @@ class TestN4Late:
         with pytest.raises(TypeError, match="TenantContext declares already"):
             Late("t")
 
+    @pytest.mark.parametrize("kind", ["dataclass", "attrs", "plain"])
+    def test_where_init_does_not_call_the_base(self, kind: str) -> None:
+        """Unless the class is declared, no Snapshot takes its value along."""
+
+        class Late(VarContext[int]):
+            value: int
+
+            if kind == "plain":
+
+                def __init__(self, value: int) -> None:
+                    self.value = value
+
+        decorators: dict[str, Callable[[Any], Any]] = {
+            "dataclass": dataclass(frozen=True),
+            "attrs": attrs.frozen,
+        }
+        late: Any = decorators[kind](Late) if kind in decorators else Late
+        with pytest.raises(TypeError, match="binds no variable"):
+            late(1)
+        late.var = ContextVar("late")
+        with pytest.raises(TypeError, match="no default"):
+            late(1)
+        late.var = ContextVar("late", default=0)
+        with late(1):
+            carried = carry(late.current)
+        assert carried() == 1
+
 
 class TestN4NoValue:
     """A context whose value was never set has an error that says what to write."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import re
 import subprocess
 import sys
 import threading
@@ -514,6 +515,15 @@ class TestR5ForeignExit:
         with pytest.warns(ForeignExitWarning) as record:
             abandon(generator)
         assert record[0].filename == inspect.getsourcefile(holding)
+
+    def test_pointing_at_what_closes_an_exit_stack(self) -> None:
+        """A line of contextlib tells nothing about who has left the block."""
+        stack = ExitStack()
+        block = plan_context("p")
+        Context().run(stack.enter_context, block)
+        with pytest.warns(ForeignExitWarning, match=re.escape(__file__)) as record:
+            stack.close()
+        assert record[0].filename == __file__
 
     @pytest.mark.parametrize("frames", ["tracemalloc", "tracemalloc=5"])
     def test_with_tracemalloc_it_says_where_the_context_was_made(

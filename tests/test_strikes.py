@@ -6,12 +6,13 @@ import dis
 import gc
 import signal
 import sys
+import warnings
 
 from contextlib import ExitStack
 from contextvars import Context
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -320,6 +321,57 @@ class TestR13KeptOpen:
 
         assert strikes(body) > 20
 
+    @pytest.mark.parametrize("before", [UNSET, "before"])
+    def test_at_each_line_of_an_exit_out_of_order(self, before: str) -> None:
+        """What is kept binds the same variable, and must not keep the block's value."""
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            kept = plan_context("kept")
+            block, above = opened("p"), TenantContext("above").__enter__()
+            with LineCounter(step, kept.__enter__) as counter:
+                leave(block)
+            assert above in active_contexts()
+            leave(kept)
+            leave(above)
+            assert (held(), held(current_tenant)) == (before, UNSET)
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the last step, where none is kept
+            assert strikes(body) > 20
+
+    @pytest.mark.skipif(
+        sys.version_info < (3, 12),
+        reason="Python 3.11 crashes where a generator's frame is traced",
+    )
+    def test_at_each_line_of_a_generators_steps(self) -> None:
+        """What the decorator or the body has bound is never left in the consumer."""
+
+        @plan_context("decorator")
+        def steps() -> Generator[None, None, None]:
+            with plan_context("body"):
+                yield
+                yield
+
+        def body(step: int) -> bool:
+            kept: list[PlanContext] = []
+            with LineCounter(step, lambda: kept.append(opened("kept"))) as counter:
+                for _ in steps():
+                    assert held() in {UNSET, "kept", None}
+            for context in kept:
+                context.__exit__(None, None, None)
+            with plan_context("next"):
+                pass
+            assert (held(), active_contexts()) == (UNSET, ())
+            return counter.left <= 0
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the generator keeps goes with it
+            assert strikes(body) > 100
+
     def test_at_each_line_of_both(self) -> None:
         def body(step: int) -> bool:
             kept = plan_context("kept")
@@ -346,6 +398,28 @@ class TestR13KeptOpen:
                 assert active_contexts() == (kept,)
                 assert (held(), held(current_tenant)) == (UNSET, UNSET)
                 leave(kept)
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 10
+
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    @pytest.mark.parametrize("before", [UNSET, "before"])
+    @pytest.mark.parametrize("cls", CONTEXTS)
+    def test_in_the_middle_of_the_exit_of_a_snapshot_that_binds_the_same(
+        self, before: str, cls: type[VarContext[str | None]]
+    ) -> None:
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            kept = cls("kept")
+            snapshot = Snapshot(plan_context("p"), TenantContext("t")).__enter__()
+            with LineCounter(step, kept.__enter__) as counter:
+                snapshot.__exit__(None, None, None)
+            if counter.left <= 0:
+                assert active_contexts() == (kept,)
+                leave(kept)
+            assert (held(), held(current_tenant)) == (before, UNSET)
             assert active_contexts() == ()
             return counter.left <= 0
 
@@ -408,6 +482,59 @@ class TestR13Settled:
             return counter.left <= 0
 
         assert strikes(body) > 100
+
+
+class TestR13Settling:
+    """An abandoned block is put right while something else uses blocks as well."""
+
+    ABANDONED: ClassVar[list[Callable[[], PlanContext | Snapshot]]] = [
+        lambda: plan_context("abandoned"),
+        lambda: Snapshot(plan_context("abandoned"), TenantContext("abandoned")),
+    ]
+
+    @pytest.mark.parametrize("before", [UNSET, "before"])
+    @pytest.mark.parametrize("make", ABANDONED)
+    def test_a_block_in_the_middle(
+        self, before: str, make: Callable[[], PlanContext | Snapshot]
+    ) -> None:
+        def use_a_block() -> None:
+            with plan_context("hook"), TenantContext("hook"):
+                assert (held(), held(current_tenant)) == ("hook", "hook")
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            make().__enter__()
+            with LineCounter(step, use_a_block) as counter, plan_context("p"):
+                assert held() == "p"
+            assert (held(), held(current_tenant)) == (before, UNSET)
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 40
+
+    @pytest.mark.parametrize("make", ABANDONED)
+    @pytest.mark.parametrize("cls", CONTEXTS)
+    def test_a_block_that_is_kept_open(
+        self,
+        make: Callable[[], PlanContext | Snapshot],
+        cls: type[VarContext[str | None]],
+    ) -> None:
+        def body(step: int) -> bool:
+            make().__enter__()
+            kept = cls("kept")
+            with LineCounter(step, kept.__enter__) as counter, plan_context("p"):
+                assert held() in {"p", "kept"}
+            if counter.left <= 0:
+                assert active_contexts() == (kept,)
+                leave(kept)
+            with plan_context("next"):
+                pass
+            assert (held(), held(current_tenant)) == (UNSET, UNSET)
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 40
 
 
 class TestR13Hooks:
