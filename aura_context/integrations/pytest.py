@@ -167,7 +167,7 @@ def _shown(context: VarContext[Any] | Snapshot) -> str:
 
 
 def _changed(cls: type[VarContext[Any]], now: object) -> str:
-    if cls.var is not current_plan_name:
+    if cls.var is not current_plan_name or not isinstance(now, str | None):
         return f"{cls.var.name} changed"
     return f"{cls.var.name} changed to {now!r}, as by PlanContext({now!r})"
 

@@ -246,6 +246,20 @@ class TestTests:
         out.fnmatch_lines(["*left current_plan_name changed to 'async'*"])
         out.fnmatch_lines(["test 'documented.leaves' left *"])
 
+    def test_what_is_no_name_is_not_shown(self, run: Runner) -> None:
+        out = run(
+            """
+            def test_sets():
+                current_plan_name.set(10**5000)  # which has no repr
+
+            def test_next():
+                assert is_clean()
+            """,
+            failed=1,
+            passed=1,
+        )
+        out.fnmatch_lines(["test 'test_sets' left current_plan_name changed"])
+
     def test_finalizers_of_its_own(self, run: Runner) -> None:
         out = run(
             """
