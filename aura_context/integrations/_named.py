@@ -24,7 +24,7 @@ def named(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
     for name in contexts:
         cls = contexts[name]
         if not (isinstance(name, str) and name):  # pyright: ignore[reportUnnecessaryIsInstance]
-            msg = f"contexts maps names to context classes, got the name {name!r}"
+            msg = f"contexts maps names to context classes, got the name {shown(name)}"
             raise TypeError(msg)
         if not (isinstance(cls, type) and issubclass(cls, VarContext)):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"{name!r} must name a VarContext class, got {described(cls)}"
@@ -66,6 +66,13 @@ def sendable(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
 def is_bound(cls: type[VarContext[Any]]) -> bool:
     """Return whether the class's variable holds something else than its default."""
     return cls.is_bound()
+
+
+def shown(name: object) -> str:
+    """Return what was given as a name; a context there may hold a secret (N6)."""
+    if isinstance(name, VarContext):
+        return described(name)  # pyright: ignore[reportUnknownArgumentType] - of any value
+    return repr(name)
 
 
 def described(given: object) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from aura_context import Snapshot, VarContext
 
-from ._named import Contexts, described, is_bound, refuse_no_mapping
+from ._named import Contexts, described, is_bound, refuse_no_mapping, shown
 
 
 __all__ = ["Headers", "MutableHeaders", "Pairs", "extract", "inject"]
@@ -147,7 +147,7 @@ def _check(contexts: Contexts) -> None:
     for name, cls in contexts.items():
         # What a type promises is not yet so.
         if not (isinstance(name, str) and re.fullmatch(_KEY, name)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            msg = f"a name in baggage must be a token (RFC 7230), got {name!r}"
+            msg = f"a name in baggage must be a token (RFC 7230), got {shown(name)}"
             raise ValueError(msg)
         binds = isinstance(cls, type) and issubclass(cls, VarContext)  # pyright: ignore[reportUnnecessaryIsInstance]
         if not (binds and hasattr(cls, "var") and cls.carried):

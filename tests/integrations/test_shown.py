@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from fractions import Fraction
 from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 
 from aura_context import PlanContext, VarContext, current_plan_name, plan_context
 from aura_context.integrations._shown import Shown, of_64_bits, plain
+from aura_context.integrations.baggage import inject
 from tests.contexts import RunContext, TenantContext
 
 
@@ -63,6 +65,13 @@ class TestRefusals:
         with pytest.raises(TypeError, match="got the name") as error:
             Shown({name: PlanContext}, "plan")  # type: ignore[dict-item] # pyright: ignore[reportArgumentType] - what is tested
         assert repr(name) in str(error.value)
+
+    def test_a_secret_in_place_of_a_name_is_not_shown(self) -> None:
+        contexts: Any = {TenantContext("hunter2"): TenantContext}
+        with pytest.raises(TypeError, match=r"the name TenantContext\(\.\.\.\)$"):
+            Shown(contexts, "plan")
+        with pytest.raises(ValueError, match=r"got TenantContext\(\.\.\.\)$"):
+            inject({}, contexts)
 
     @pytest.mark.parametrize(
         "cls", [current_plan_name, "PlanContext", None, str, plan_context("p")]
