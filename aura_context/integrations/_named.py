@@ -63,11 +63,6 @@ def sendable(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
     return copy
 
 
-def is_bound(cls: type[VarContext[Any]]) -> bool:
-    """Return whether the class's variable holds something else than its default."""
-    return cls.is_bound()
-
-
 def shown(name: object) -> str:
     """Return what was given as a name; a context there may hold a secret (N6)."""
     if isinstance(name, VarContext):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aura_context import PlanContext
 from aura_context._text import is_readable
 
-from ._named import is_bound, named
+from ._named import named
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Shown:
         return {
             name: plain(cls.var.get())
             for name, cls in self.contexts.items()
-            if is_bound(cls)
+            if cls.is_bound()
         }
 
     def all(self) -> dict[str, str | float]:

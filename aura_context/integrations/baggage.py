@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from aura_context import Snapshot, VarContext
 
-from ._named import Contexts, described, is_bound, refuse_no_mapping, shown
+from ._named import Contexts, described, refuse_no_mapping, shown
 
 
 __all__ = ["Headers", "MutableHeaders", "Pairs", "extract", "inject"]
@@ -83,7 +83,7 @@ def inject(headers: MutableHeaders, contexts: Contexts) -> None:
     _check(contexts)
     found = _found(_writable(headers), str)
     written = [
-        _member(name, cls.var.get()) for name, cls in contexts.items() if is_bound(cls)
+        _member(name, cls.var.get()) for name, cls in contexts.items() if cls.is_bound()
     ]
     kept = [
         member

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aura_context import PlanContext, Snapshot
 
-from ._named import Contexts, described, is_bound, sendable
+from ._named import Contexts, described, sendable
 
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def dump(contexts: Contexts) -> str:
     """
     values: dict[str, Any] = {}
     for name, cls in sendable(contexts).items():
-        if is_bound(cls):
+        if cls.is_bound():
             values[name] = value = cls.var.get()
             if problem := _problem(value):
                 msg = f"{name}: {problem}"
