@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
 import threading
@@ -484,6 +485,7 @@ def played(
 def measure(seconds: float, *, peers: bool) -> list[Table]:
     """Play them with us, and the part that all can do with the others too."""
     warnings.simplefilter("ignore", ForeignExitWarning)
+    logging.disable()  # OpenTelemetry logs what others raise
     us = load("aura")
     if not peers:
         rows = {

@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 LEVEL = 1  # below what loguru writes to stderr by itself
 
 
-def get() -> str | None:
-    """Return the plan's name that a message shows, which is the way to read it."""
-    seen: list[str | None] = []
+seen: list[str | None] = []
 
-    def sink(message: Message) -> None:
+
+def sink(message: Message) -> None:
+    """Keep the plan's name that a message of ours shows."""
+    if message.record["level"].no == LEVEL:
         seen.append(message.record["extra"].get("plan_name"))
 
-    number = logger.add(sink, level=LEVEL)
+
+def get() -> str | None:
+    """Return the plan's name that a message shows, which is the way to read it."""
     logger.log(LEVEL, "read")
-    logger.remove(number)
+    if not seen:  # the first time; to add a sink for each read would be slow
+        logger.add(sink, level=LEVEL)
+        logger.log(LEVEL, "read")
     return seen.pop()
 
 
