@@ -49,13 +49,11 @@ ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def holding(manager: Any) -> Generator[None, None, None]:
-    """Hold a block across a yield."""
     with manager:
         yield
 
 
 async def async_holding(manager: Any) -> AsyncGenerator[None, None]:
-    """Hold a block across a yield."""
     if not hasattr(manager, "__aenter__"):
         with manager:
             yield
@@ -79,7 +77,6 @@ class Handle:
         self.steps: Any = None
 
     async def enter(self) -> None:
-        """Open a block."""
         if self.kind == "with":
             self.manager.__enter__()
         elif self.kind == "async with":
@@ -94,7 +91,6 @@ class Handle:
                 next(self.steps)
 
     async def leave(self) -> None:
-        """Leave it; a generator is over then."""
         if self.kind == "with":
             self.manager.__exit__(None, None, None)
         elif self.kind == "async with":
@@ -126,7 +122,6 @@ class History:
         sys.unraisablehook = self.note_error
 
     def note_error(self, *_: object) -> None:
-        """Count what a finaliser or the event loop has to report."""
         self.errors += 1
 
     def operations(self) -> list[Callable[[], None]]:
@@ -143,7 +138,6 @@ class History:
         ]
 
     def play(self) -> None:
-        """Do all of it."""
         self.models.append(self.fresh())
         operations = self.operations()
         for _ in range(OPERATIONS):
@@ -174,13 +168,11 @@ class History:
                 self.wrong += value is not expected and value != expected
 
     def read(self) -> Values:
-        """Return what every variable holds here."""
         return {self.plan: self.candidate.get()}
 
     # What the operations are.
 
     def another_context(self) -> None:
-        """Make another Context, empty or a copy."""
         if len(self.models) < CONTEXTS:
             copied = self.random.choice(self.models).copy()
             self.models.append(self.random.choice((copied, self.fresh())))
@@ -237,12 +229,10 @@ class History:
     # How they are done.
 
     def fresh(self) -> Model:
-        """Return a Context with nothing in it."""
         now: Values = dict.fromkeys(self.defaults, UNSET)
         return Model(Context(), now, self.defaults, self.models, self.blocks)
 
     def any_model(self) -> Model:
-        """Return one of the Contexts."""
         return self.random.choice(self.models)
 
     def new_plan(self) -> tuple[Any, Callable[[Model], Values]]:
@@ -251,11 +241,9 @@ class History:
         return self.candidate.block(plan), lambda _: {self.plan: plan}
 
     def new(self) -> tuple[Any, Callable[[Model], Values]]:
-        """Return the same, of any kind."""
         return self.new_plan()
 
     def add(self, handle: Handle) -> int:
-        """Return a number for it."""
         self.entered += 1
         self.handles[self.entered] = handle
         return self.entered
@@ -270,14 +258,12 @@ class History:
             self.loop.run_until_complete(asyncio.sleep(0))
 
     def enter_in(self, model: Model, number: int) -> None:
-        """Open a block in this Context."""
         handle = self.handles[number]
         values = handle.values(model)
         self.run(model, handle.enter())
         model.enter(handle, number, values)
 
     def leave_in(self, model: Model, number: int) -> None:
-        """Leave a block in this Context, or find none there."""
         handle = self.handles[number]
         self.run(model, handle.leave())
         model.leave(number)
@@ -341,25 +327,21 @@ class FullHistory(History):
         ]
 
     def play(self) -> None:
-        """Do all of it, with signals."""
         try:
             super().play()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def read(self) -> Values:
-        """Return what every variable holds here."""
         return {var: var.get() for var in self.defaults}
 
     def check(self) -> None:
-        """Read everything everywhere, and count what is open."""
         super().check()
         for model in self.models:
             self.reads += 1
             self.wrong += len(model.real.run(active_contexts)) != len(model.active)
 
     def new(self) -> tuple[Any, Callable[[Model], Values]]:
-        """Return a new context, and what it binds where it is entered."""
         kind = self.random.choice(("plan", "run", "snapshot"))
         if kind == "plan":
             return self.new_plan()
@@ -390,11 +372,9 @@ class FullHistory(History):
             self.forget(self.random.choice([*self.handles]))
 
     def shared(self) -> list[int]:
-        """Return the numbers of what can be entered at any time."""
         return [each for each in self.handles if not self.handles[each].is_generator]
 
     def set_run_raw(self) -> None:
-        """Set the other variable."""
         model, run = self.any_model(), self.random.choice(RUNS)
         model.now[current_run] = run
         model.real.run(current_run.set, run)
@@ -483,7 +463,6 @@ def played(
 
 
 def measure(seconds: float, *, peers: bool) -> list[Table]:
-    """Play them with us, and the part that all can do with the others too."""
     warnings.simplefilter("ignore", ForeignExitWarning)
     logging.disable()  # OpenTelemetry logs what others raise
     us = load("aura")

@@ -44,13 +44,11 @@ def forges(name: object) -> bool:
 
 
 def text(random: Random) -> str:
-    """Return anything."""
     pieces = random.choices((*PIECES, chr(random.randrange(0x110000))), k=4)
     return "".join(pieces[: random.randrange(5)])
 
 
 def header(random: Random) -> str:
-    """Return what may stand in a header of baggage."""
     members: list[str] = []
     (count,) = random.choices((1, 2, 5, 200), (60, 20, 10, 1))
     for _ in range(count):
@@ -62,7 +60,6 @@ def header(random: Random) -> str:
 
 
 def message(random: Random) -> str:
-    """Return what may stand in a message."""
     values: list[Any] = [text(random), text(random), 1, None, [], {}, True, 0.5]
     value = random.choice(values)
     line = json.dumps({random.choice(NAMES): value, "plan_name": value})
@@ -75,7 +72,6 @@ def message(random: Random) -> str:
 def tried(
     make: Callable[[Random], str], read: Callable[[str], Any], seconds: float
 ) -> tuple[Cell, ...]:
-    """Read one after the other until the time is over."""
     random = Random(make.__name__)
     end = monotonic() + seconds
     times: list[float] = []
@@ -114,7 +110,6 @@ def theirs(seconds: float) -> tuple[Cell, ...]:
 
 
 def measure(seconds: float, *, peers: bool) -> list[Table]:
-    """Read headers and messages, each for its share of the time."""
     logging.disable()
     share = seconds / (3 if peers else 2)
 

@@ -11,6 +11,7 @@ import gc
 import sys
 
 from collections import Counter
+from contextlib import suppress
 from contextvars import Context
 from itertools import count
 from pathlib import Path
@@ -24,7 +25,7 @@ from tables import Table, Zero, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from candidates import Candidate
 
@@ -35,6 +36,18 @@ TITLES = {
     "TestR13KeptOpen": "code that keeps a block open, at every call and line",
     "TestR13Hooks": "profile and trace functions, the collector, signals",
 }
+FILES = {
+    "aura": tuple(f"aura_context/{name}.py" for name in ("_stack", "_context", "plan")),
+    "by_hand": ("candidates/by_hand.py",),
+    "structlog": ("structlog/contextvars.py",),
+    "opentelemetry": (
+        "candidates/opentelemetry.py",
+        "opentelemetry/context/__init__.py",
+        "opentelemetry/context/contextvars_context.py",
+    ),
+    "prefect": ("prefect/context.py",),
+}
+"""What a candidate runs to enter and leave, besides contextlib."""
 MOST = 3_000
 """Steps after which a program that is always wrong ends."""
 
@@ -60,7 +73,6 @@ class Counting:
         module.strikes = self.strikes
 
     def pytest_runtest_setup(self, item: Any) -> None:
-        """Note whose points are counted."""
         self.title = TITLES[item.cls.__name__]
 
     def strikes(self, body: Callable[[int], bool]) -> int:
@@ -70,67 +82,77 @@ class Counting:
             step += 1
             try:
                 struck = Context().run(body, step)
-            except AssertionError:
+            except Exception:  # noqa: BLE001 - whatever it is, it is wrong
                 self.wrong[self.title] += 1
         self.points[self.title] += step
         return step
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Count what else fails."""
         self.wrong[self.title] += report.failed
 
 
 class Strike:
-    """Raises KeyboardInterrupt at one instruction of these modules."""
+    """Raises KeyboardInterrupt at one instruction of these files."""
 
-    def __init__(self, step: int, modules: tuple[str, ...]) -> None:
+    def __init__(self, step: int, files: tuple[str, ...]) -> None:
         self.left = step
-        self.modules = modules
+        self.files = files
 
-    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
-        """Trace a frame."""
-        name: str = frame.f_globals.get("__name__", "")
-        if not name.startswith(self.modules):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
+    def count(self, code: CodeType, _: object = None) -> None:
+        if code.co_filename.endswith(self.files):
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt
-        return self
+
+    if sys.version_info >= (3, 12):
+
+        def __enter__(self) -> None:
+            monitoring = sys.monitoring
+            event = monitoring.events.INSTRUCTION
+            monitoring.use_tool_id(4, "strike")
+            monitoring.register_callback(4, event, self.count)
+            monitoring.set_events(4, event)
+
+        def __exit__(self, *_: object) -> None:
+            sys.monitoring.set_events(4, 0)
+            sys.monitoring.free_tool_id(4)
+
+    else:
+
+        def __enter__(self) -> None:
+            sys.settrace(self.trace)
+
+        def __exit__(self, *_: object) -> None:
+            sys.settrace(None)
+
+        def trace(self, frame: FrameType, event: str, _: object) -> Any:
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            if event == "opcode":
+                self.count(frame.f_code)
+            return self.trace
 
 
-def interrupted(name: str, candidate: Candidate) -> tuple[int, int]:
+def interrupted(candidate: Candidate, files: tuple[str, ...]) -> tuple[int, int]:
     """Return how many points there are, and after how many the plan stays set."""
-    modules = "contextlib", f"candidates.{name}", name if name != "aura" else "aura_"
-    candidate.block("warm")
+
+    def body(strike: Strike) -> bool:
+        with suppress(KeyboardInterrupt), strike, candidate.block("struck"):
+            pass
+        gc.collect(0)  # the traceback has held what the block is left by
+        with candidate.block("next"):
+            pass
+        return candidate.get() is not None
+
     left = 0
     for step in count(1):
-        strike = Strike(step, modules)
-
-        def body(strike: Strike = strike) -> bool:
-            before = sys.gettrace()
-            sys.settrace(strike)
-            try:
-                with candidate.block("struck"):
-                    pass
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.settrace(before)
-            gc.collect(0)  # the traceback has held what the block is left by
-            with candidate.block("next"):
-                pass
-            return candidate.get() is not None
-
-        left += Context().run(body)
+        strike = Strike(step, files)
+        left += Context().run(body, strike)
         if strike.left > 0:
             return step - 1, left
     raise AssertionError
 
 
 def measure(seconds: float, *, peers: bool) -> list[Table]:
-    """Run both, which takes as long as it takes."""
     del seconds
     counting = Counting()
     tests = [f"{TESTS}::{name}" for name in TITLES]
@@ -145,7 +167,7 @@ def measure(seconds: float, *, peers: bool) -> list[Table]:
         if name == "loguru":  # a lock that is taken at one of the points stays so
             rows[candidate.title] = "-", "waits for ever"
             continue
-        points, left = interrupted(name, candidate)
+        points, left = interrupted(candidate, ("/contextlib.py", *FILES[name]))
         is_ours = name == "aura"
         rows[candidate.title] = points, Zero(left) if is_ours else share(left, points)
     return [

@@ -35,7 +35,6 @@ class BoomError(Exception):
 
 
 def block() -> None:
-    """Enter and leave."""
     with plan_context("plan"):
         pass
 
@@ -47,20 +46,17 @@ def foreign_exit() -> None:
 
 
 def exception() -> None:
-    """Raise out of two blocks."""
     with suppress(BoomError), plan_context("outer"), plan_context("inner"):
         raise BoomError
 
 
 def carried() -> None:
-    """Carry a call to another Context."""
     with plan_context("plan"):
         function = carry(block)
     Context().run(function)
 
 
 def declared() -> None:
-    """Declare a variable by a class, bind it, and drop both."""
     variable: ContextVar[int] = ContextVar("declared", default=0)
     context: Any = type("Declared", (VarContext,), {"var": variable})
     with context(1):
@@ -74,7 +70,6 @@ class Generations:
         self.here = Context()
 
     def __call__(self) -> None:
-        """Add a generation."""
         context = plan_context("plan")
         self.here.run(context.__enter__)
         child = self.here.run(copy_context)
@@ -131,7 +126,6 @@ def threads(seconds: float) -> Table:
 
 
 def measure(seconds: float, *, peers: bool) -> list[Table]:
-    """Count what is kept, in a Context that is dropped; then start the threads."""
     del peers
     warnings.simplefilter("ignore", ForeignExitWarning)
     times = MOST if seconds > 30 else MOST // 10  # noqa: PLR2004

@@ -58,7 +58,6 @@ class Counting:
         self.failed: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Count a test for each promise that names it."""
         for promise, names in PROMISES.items():
             # After a name comes a parameter, or a test of the class.
             if any(
@@ -69,7 +68,6 @@ class Counting:
 
 
 def measure(seconds: float, *, peers: bool) -> list[Table]:
-    """Run the tests, which take as long as they take."""
     del seconds, peers
     counting = Counting()
     names = dict.fromkeys(name for names in PROMISES.values() for name in names)

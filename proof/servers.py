@@ -70,7 +70,6 @@ def work(forget: bool) -> list[str | None]:  # noqa: FBT001 - as a message says 
 
 
 async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
-    """Read in the request's task and in a child of it."""
     del receive
     _, _, forget = scope["path"].split("/")
     reads = [await asyncio.create_task(asyncio.sleep(0, current_plan_name.get()))]
@@ -80,7 +79,6 @@ async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
 
 
 def wsgi_app(environ: Any, start_response: Any) -> Iterable[bytes]:
-    """Read in the call and in the steps of the body."""
     _, _, forget = environ["PATH_INFO"].split("/")
     start_response("200 OK", [])
     first = current_plan_name.get()
@@ -90,7 +88,6 @@ def wsgi_app(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 @contextmanager
 def on_uvicorn() -> Generator[Ask]:
-    """Serve by uvicorn."""
     inner: Any = asgi.ContextMiddleware(
         asgi_app, lambda scope: plan_context(scope["path"].split("/")[1])
     )
@@ -115,7 +112,6 @@ def on_uvicorn() -> Generator[Ask]:
 
 @contextmanager
 def on_waitress() -> Generator[Ask]:
-    """Serve by waitress."""
     inner: Any = wsgi.ContextMiddleware(
         wsgi_app, lambda environ: plan_context(environ["PATH_INFO"].split("/")[1])
     )
@@ -139,7 +135,6 @@ def on_waitress() -> Generator[Ask]:
 
 
 def by_http(port: int) -> Ask:
-    """Return what asks a server of this machine."""
     connections = threading.local()
 
     def ask(plan: str, forget: bool) -> list[str | None]:  # noqa: FBT001 - see Ask
@@ -188,7 +183,6 @@ class Load:
             client.join()
 
     def run(self) -> None:
-        """Be one of the clients."""
         while (start := monotonic()) < self.end:
             number = next(self.numbers)
             plan, forget = f"plan-{number % 97}", number % 3 == 0
@@ -202,7 +196,6 @@ class Load:
                 self.wrong += sum(read != plan for read in reads)
 
     def cells(self) -> tuple[Cell, ...]:
-        """Return what came out."""
         fifth = len(self.seconds) // 5
         first, last = self.seconds[:fifth], self.seconds[-fifth:]
         # Of each fifth the fast ones: the slow ones tell of the machine.
@@ -219,7 +212,6 @@ class Load:
 
 
 def measure(seconds: float, *, peers: bool) -> list[Table]:
-    """Load each server for its share of the time."""
     del peers
     rows: dict[str, tuple[Cell, ...]] = {}
     servers = {

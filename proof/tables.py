@@ -24,7 +24,6 @@ class Table(NamedTuple):
     rows: Mapping[str, Sequence[Cell]]
 
     def wrong(self) -> list[str]:
-        """Return a line for each figure that has to be 0 and is not."""
         return [
             f"{self.title}: {row}: {column}: {cell:,}"
             for row, cells in self.rows.items()
@@ -33,7 +32,6 @@ class Table(NamedTuple):
         ]
 
     def markdown(self) -> str:
-        """Return the table as the page shows it."""
         lines = [
             (self.title, *self.columns),
             ("---", *("--:" for _ in self.columns)),
@@ -43,12 +41,10 @@ class Table(NamedTuple):
 
 
 def shown(cell: Cell) -> str:
-    """Return a cell's text."""
     if isinstance(cell, str):
         return cell
     return f"**{cell:,}**" if isinstance(cell, Zero) else f"{cell:,}"
 
 
 def share(part: int, whole: int) -> str:
-    """Return how much of the whole that is."""
     return f"{part / whole:.1%}" if whole else "-"
