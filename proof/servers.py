@@ -12,8 +12,7 @@ from collections import deque
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import count
-from statistics import quantiles
-from time import monotonic
+from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import uvicorn
@@ -36,7 +35,7 @@ from tables import Cell, Table, Zero
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-CLIENTS = 4
+CLIENTS, PLANS = 4, 97
 PATIENCE = 30.0
 Ask: TypeAlias = "Callable[[str, bool], list[str | None]]"
 """Makes a request for a plan, perhaps one that forgets a block; returns the reads."""
@@ -173,7 +172,8 @@ class Load:
         self.ask = ask
         self.end = monotonic() + seconds
         self.numbers = count()
-        self.seconds: list[float] = []
+        self.times: list[float] = []
+        """What the process had used of the processor after each request."""
         self.wrong = self.forgotten = 0
         self.lock = threading.Lock()
         clients = [threading.Thread(target=self.run) for _ in range(CLIENTS)]
@@ -183,31 +183,30 @@ class Load:
             client.join()
 
     def run(self) -> None:
-        while (start := monotonic()) < self.end:
+        while monotonic() < self.end:
             number = next(self.numbers)
-            plan, forget = f"plan-{number % 97}", number % 3 == 0
+            plan, forget = f"plan-{number % PLANS}", number % 3 == 0
             try:
                 reads: Any = self.ask(plan, forget)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong
                 reads = [repr(error)]
             with self.lock:
-                self.seconds.append(monotonic() - start)
+                self.times.append(process_time())
                 self.forgotten += forget
                 self.wrong += sum(read != plan for read in reads)
 
     def cells(self) -> tuple[Cell, ...]:
-        fifth = len(self.seconds) // 5
-        first, last = self.seconds[:fifth], self.seconds[-fifth:]
-        # Of each fifth the fast ones: the slow ones tell of the machine.
-        growth = quantiles(last, n=10)[0] / quantiles(first, n=10)[0]
+        tried, fifth = len(self.times), len(self.times) // 5
+        first = self.times[2 * fifth - 1] - self.times[fifth]  # warm by then
+        last = self.times[-1] - self.times[-fifth]
         left, Left.blocks = Left.blocks, 0
         return (
-            len(self.seconds),
-            min(97, len(self.seconds)),
+            tried,
+            min(PLANS, tried),
             self.forgotten,
             Zero(self.wrong),
             Zero(left),
-            f"{growth:.2f}",
+            f"{last / first:.2f}",
         )
 
 
