@@ -1,4 +1,4 @@
-"""Where a plan shows: small modules, each for one library, which it alone imports."""
+"""Small modules that show or carry values, each for one library."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def named(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
     """Return a copy of the mapping.
 
     Raises:
-        TypeError: If it has anything but classes that bind a variable, by name.
+        TypeError: If it holds anything but classes that bind a variable, by name.
     """
     refuse_no_mapping(contexts)
     copy: dict[str, type[VarContext[Any]]] = {}
@@ -45,7 +45,7 @@ def refuse_no_mapping(contexts: Contexts) -> None:
 
 
 def sendable(contexts: Contexts) -> dict[str, type[VarContext[Any]]]:
-    """Same as `named`, for what leaves the process and makes a Snapshot elsewhere.
+    """Return the same, for values that leave the process and become a Snapshot.
 
     Raises:
         TypeError: As `named`, or if a class is not carried.
@@ -71,7 +71,7 @@ def shown(name: object) -> str:
 
 
 def described(given: object) -> str:
-    """Return what was given, for an error: no value but a plan's name (rule N6)."""
+    """Describe what was given, for an error, without its value (rule N6)."""
     if isinstance(given, type | PlanContext):
         return repr(given)
     if isinstance(given, VarContext):

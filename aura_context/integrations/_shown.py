@@ -1,4 +1,4 @@
-"""What the integrations show of what is bound: only what was named, as plain values."""
+"""The values that integrations show: only what was named, as numbers or text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 NOTHING = "-"
-"""What stands where nothing is bound, but something has to stand."""
+"""Shown if nothing is bound, but a value is needed."""
 
 
 class Shown:
@@ -28,7 +28,7 @@ class Shown:
         )
 
     def bound(self) -> dict[str, str | float]:
-        """Return what is bound here, by name; what has its default is not."""
+        """Return what is bound here, by name, without variables that have a default."""
         return {
             name: plain(cls.var.get())
             for name, cls in self.contexts.items()
@@ -36,20 +36,20 @@ class Shown:
         }
 
     def all(self) -> dict[str, str | float]:
-        """Same as `bound`, with a dash for each variable that is not."""
+        """Return the same, with a dash for each variable that is not bound."""
         return {**dict.fromkeys(self.contexts, NOTHING), **self.bound()}
 
 
 def plain(value: Any) -> str | float:
     """Return the value as a number or a line of text.
 
-    So nothing that changes later or does not pickle gets into a record, and nothing
-    that was bound raw (a line break in it, say) forges one. Text that a plan's name
-    could be (rule N1) stands as it is, any other as its ``repr``.
+    A record then holds nothing that changes later or does not pickle, and no raw value
+    forges a line. Text that could be a plan's name (rule N1) stays as it is; other text
+    becomes its ``repr``.
     """
     try:
         text = str(value)
-    except Exception as error:  # noqa: BLE001 - who logs must not suffer for it
+    except Exception as error:  # noqa: BLE001 - logging must not fail
         if type(value) is int:  # of more digits than Python writes
             return f"<int of {value.bit_length()} bits>"
         return f"<{type(value).__qualname__}: {type(error).__qualname__} in its str()>"
@@ -60,7 +60,7 @@ def plain(value: Any) -> str | float:
 
 
 def of_64_bits(value: str | float) -> str | float:
-    """Return the value, as text if it is an int that JSON or OTLP may not hold."""
+    """Return the value, as text if it is an int too large for JSON or OTLP."""
     if type(value) is int and not -(2**63) <= value < 2**63:
         return str(value)
     return value

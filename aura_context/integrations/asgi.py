@@ -1,4 +1,4 @@
-"""Binding a context around each request of an ASGI application."""
+"""Bind a context around each request of an ASGI application."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._resolved import Resolved, checked
 __all__ = ["App", "ContextMiddleware", "Receive", "Scope", "Send"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
-"""What a server says of a request."""
+"""The scope: what the server knows of a request."""
 
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 """What an application calls for the next message of the server."""
@@ -29,17 +29,18 @@ each other."""
 
 
 class ContextMiddleware:
-    """Binds what `resolve` finds for the whole of a request or websocket.
+    """Binds what `resolve` returns for the whole of a request or websocket.
 
-    That is until the application returns, so streamed bodies and background work
-    that it awaits are included. Every request starts clean, whatever the server's
-    Context holds: what is not resolved has its default. Lifespan goes by untouched.
+    The block ends when the application returns, so it includes streamed bodies and
+    background work that the application awaits. Every request starts clean, whatever
+    the server's Context holds: variables that are not bound have their default.
+    Lifespan passes through unchanged.
 
     Args:
-        app: The application to wrap. Put this outermost, and once.
-        resolve: Gets the scope and returns a context, a Snapshot, or None for
-            nothing; may be async. Nothing in the scope is trusted but by it, and
-            what it raises goes to the server.
+        app: The application to wrap. Apply this middleware once, outermost.
+        resolve: A function, sync or async, that gets the scope and returns a context,
+            a Snapshot, or None to bind nothing. Only this function decides what in the
+            scope to trust. An exception that it raises goes to the server.
 
     Raises:
         TypeError: At a request, if `resolve` returns anything else.
@@ -63,15 +64,15 @@ class ContextMiddleware:
         self._resolve = resolve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Serve a request or websocket, bound to what was resolved.
+        """Serve a request or websocket, bound to what `resolve` returns.
 
         Returns:
-            What the application returns, as some servers act on it.
+            What the application returns, because some servers act on it.
         """
         if scope["type"] not in {"http", "websocket"}:
             return await self._app(scope, receive, send)
-        # Only such a handle leaves its block (R3), as that of a decorated call, and
-        # does not warn if the request is dropped in another Context.
+        # A private handle, as that of a decorated call: no other exit leaves its block
+        # (R3), and it does not warn if the request is dropped in another Context.
         with Snapshot.call_class(Snapshot()) as clean:
             try:
                 resolved = self._resolve(scope)

@@ -19,7 +19,7 @@ __all__ = ["Headers", "MutableHeaders", "Pairs", "extract", "inject"]
 
 
 class Headers(Protocol):
-    """What every library's headers can do, mappings or not."""
+    """Headers that can be read, of any library."""
 
     def items(self) -> Iterable[tuple[Any, Any]]:
         """Return pairs of name and value."""
@@ -27,7 +27,7 @@ class Headers(Protocol):
 
 
 class MutableHeaders(Headers, Protocol):
-    """Those that items can be set in and deleted from."""
+    """Headers that can be changed."""
 
     def __setitem__(self, name: str, value: str, /) -> None: ...
 
@@ -35,7 +35,7 @@ class MutableHeaders(Headers, Protocol):
 
 
 Pairs: TypeAlias = Iterable[tuple[str | bytes, str | bytes]]
-"""Headers as some servers and queues give them."""
+"""Headers as pairs of name and value, as some servers and queues give them."""
 
 
 # At least what the specification asks for, and just what OpenTelemetry enforces.
@@ -57,18 +57,18 @@ _MEMBER: Final = re.compile(
 def inject(headers: MutableHeaders, contexts: Contexts) -> None:
     """Write what is bound here into the ``baggage`` header of a request to send.
 
-    Members of other names stay, with their properties. One of a name that is given
-    is replaced, or removed where the variable has its default. Several headers of
-    that name become one.
+    Members with other names are kept, with their properties. A member with one of the
+    names given is replaced, or removed if the variable has its default. Several
+    ``baggage`` headers become one.
 
     Args:
-        headers: A dict, or the headers of any library, as long as they can be changed;
-            named in any case. On an error they are left alone.
+        headers: A dict, or the headers of any library, if they can be changed. The case
+            of their names does not matter. If there is an error, they stay unchanged.
         contexts: The context class to write for each name.
 
     Raises:
-        TypeError: If these are no headers, or none that can be changed; if a value is
-            not a str; or if a class binds nothing or is not carried.
+        TypeError: If these are not headers, or cannot be changed; if a value is not a
+            str; or if a class binds nothing or is not carried.
         ValueError: If a name is not a token (:rfc:`7230`), a value has no UTF-8, or
             it does not fit: 180 members, 4096 bytes each, 8192 bytes in all.
 
@@ -106,20 +106,20 @@ def inject(headers: MutableHeaders, contexts: Contexts) -> None:
 def extract(headers: Headers | Pairs, accept: Contexts) -> Snapshot:
     """Read the ``baggage`` header of a request, which anyone may have sent.
 
-    Nothing in the header is an error. Members that are malformed, not accepted, longer
-    than 4096 bytes or refused by their class are dropped, and so are those after the
-    180th; of a header beyond 8192 bytes nothing is read. Of equal names the last that
-    is left counts. Properties are ignored.
+    No header raises an error. Members that are malformed, not accepted, longer than
+    4096 bytes or refused by their class are dropped, and so are members after the
+    180th. Nothing is read from a header longer than 8192 bytes. If a name occurs more
+    than once, the last member that was not dropped counts. Properties are ignored.
 
     Args:
         headers: A dict, the headers of any library, or an iterable of pairs such as
-            an ASGI scope's ``headers``, gRPC's metadata or Kafka's headers. Names, in
-            any case, and values are text or bytes in Latin-1.
-        accept: The context class to read for each name. What to believe is yours to
-            say, so there is no default.
+            an ASGI scope's ``headers``, gRPC's metadata or Kafka's headers. Names and
+            values are text, or bytes in Latin-1. The case of names does not matter.
+        accept: The context class to read for each name. There is no default, because
+            only you know which names to trust.
 
     Raises:
-        TypeError: If these are no headers, or a class binds nothing or is not carried.
+        TypeError: If these are not headers, or a class binds nothing or is not carried.
         ValueError: If a name is not a token (:rfc:`7230`).
 
     Example:
@@ -145,7 +145,7 @@ def extract(headers: Headers | Pairs, accept: Contexts) -> Snapshot:
 def _check(contexts: Contexts) -> None:
     refuse_no_mapping(contexts)
     for name, cls in contexts.items():
-        # What a type promises is not yet so.
+        # Not all callers check types.
         if not (isinstance(name, str) and re.fullmatch(_KEY, name)):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"a name in baggage must be a token (RFC 7230), got {shown(name)}"
             raise ValueError(msg)

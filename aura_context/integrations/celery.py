@@ -20,40 +20,40 @@ __all__ = ["install", "uninstall"]
 # One header of text, because that is what any serializer and any broker can carry.
 _HEADER: Final = "aura_context"
 
-# Kept on the application, so that it lives no longer than that.
+# Kept on the application, so that it does not outlive it.
 _CARRIER: Final = "_aura_context_carrier"
 
 # Kept on the request of a run: two runs never share one.
 _RUN: Final = "_aura_context_run"
 
-# The header of a message that brings nothing.
+# The header of a message without values.
 _CLEAN: Final = "{}"
 
 
 def install(app: Celery, contexts: Contexts | None = None) -> None:
-    """Send what is bound with each task that this app publishes, and bind it there.
+    """Send what is bound with each task that this app publishes; bind it in the worker.
 
-    Call it where the app is made, as the workers need it too. In a worker, values are
-    bound from Celery's ``task_prerun`` to its ``task_postrun``: around the task, its
-    callbacks, and the steps of a chain that follow it. Inside, every context that was
-    not sent has its default, whatever the worker was started under. A message that
-    brings nothing runs clean.
+    Call this where the app is created, because the workers need it too. In a worker,
+    values are bound from Celery's ``task_prerun`` to its ``task_postrun``: around the
+    task, its callbacks, and the following steps of a chain. Inside, every variable that
+    was not sent has its default, whatever the worker was started under. A message
+    without values runs clean.
 
-    What is bound at the call goes along, also where a task hands on the headers of its
-    own message. Only a retry keeps what its task was first published with.
+    The values that are bound at the call are sent, even if a task forwards the headers
+    of its own message. Only a retry keeps what its task was first published with.
 
-    Installing again replaces the mapping.
+    A second call replaces the mapping.
 
     Args:
-        app: The Celery application. Others in this process are left alone.
-        contexts: What to send and what to accept: a mapping from name to context
-            class. Without it that is the plan, as ``plan_name``, and nothing else.
-            `messages.dump` writes the values, and raises in the caller what it
-            raises; in the worker `messages.load` reads them.
+        app: The Celery application. Other applications are not affected.
+        contexts: What to send and to accept: a mapping from name to context class.
+            Without it, the plan is sent as ``plan_name``, and nothing else.
+            `messages.dump` writes the values, and its errors are raised in the caller.
+            `messages.load` reads them in the worker.
 
     Raises:
-        TypeError: If the mapping has something else in it, or a class that is not
-            carried.
+        TypeError: If the mapping holds anything but context classes that are carried,
+            by name.
         ValueError: If two names share a variable.
 
     Example:
@@ -86,13 +86,13 @@ def install(app: Celery, contexts: Contexts | None = None) -> None:
 
 
 def uninstall(app: Celery) -> None:
-    """Undo `install`, however often that was called; do nothing if it never was."""
+    """Undo all calls of `install`; do nothing if there were none."""
     app = _itself(app)
     carrier = _carrier(app)
     if carrier is None:
         return
     delattr(app, _CARRIER)
-    # Where somebody has wrapped ours since, it stays and hands everything on.
+    # If other code has wrapped this `send_task` since, it stays and passes calls on.
     if app.send_task == carrier.send_task:
         app.send_task = carrier.inner  # type: ignore[method-assign]  # likewise
 
@@ -113,7 +113,7 @@ class _Carrier:
         self.inner: Any = app.send_task
 
     def send_task(self, *args: Any, **options: Any) -> Any:
-        """Publish with the header, in place of any that the caller has handed on."""
+        """Publish with the header, instead of one that the caller has forwarded."""
         if _carrier(self.app) is self:
             running: Any = current_task  # a proxy, of None where no task runs
             header = running and _header_of_first(

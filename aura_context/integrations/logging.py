@@ -26,20 +26,20 @@ _TAKEN = {
 
 
 class ContextFilter(logging.Filter):
-    """Gives each record that passes what is bound where it passes; stops none.
+    """Adds what is bound to each record; lets every record pass.
 
-    Add it to handlers, since a logger's filters do not see the records of its
-    children. The first handler of a record runs in the thread that logs: where that
-    is a ``QueueHandler``, the filter belongs there, and not behind the queue.
+    Add it to handlers, because a logger's filters do not see the records of its
+    children. The first handler of a record runs in the thread that logs. If that is a
+    ``QueueHandler``, add the filter to it, not to the handlers behind the queue.
 
     Args:
         contexts: What to show: a mapping from the attribute's name to the context
-            class. Without it the plan is shown, as ``aura_plan_name``, and nothing
+            class. Without it, the plan is shown as ``aura_plan_name``, and nothing
             else.
 
     Raises:
-        TypeError: If the mapping has something else in it.
-        ValueError: If a LogRecord has an attribute of that name itself.
+        TypeError: If the mapping holds anything but context classes, by name.
+        ValueError: If every LogRecord has an attribute of that name.
 
     Example:
         >>> import logging, sys
@@ -67,17 +67,18 @@ class ContextFilter(logging.Filter):
 
 
 def install(contexts: Contexts | None = None) -> None:
-    """Give every record from now on what is bound where it is made.
+    """Add what is bound to every record from now on, where the record is made.
 
-    The record factory is what makes all of them, those of other packages included.
-    The one in place is kept and called. Installing again adds to what is shown.
+    This sets the record factory, which makes all records, those of other packages
+    included. The previous factory is kept and called. A second call adds to what is
+    shown.
 
     Args:
         contexts: As in `ContextFilter`.
 
     Raises:
-        TypeError: If the mapping has something else in it.
-        ValueError: If a LogRecord has an attribute of that name itself.
+        TypeError: If the mapping holds anything but context classes, by name.
+        ValueError: If every LogRecord has an attribute of that name.
 
     Example:
         >>> import logging
@@ -97,10 +98,10 @@ def install(contexts: Contexts | None = None) -> None:
 
 
 def uninstall() -> None:
-    """Undo `install`, however often that was called; do nothing if it never was.
+    """Undo all calls of `install`; do nothing if there were none.
 
-    A record factory that was set in the meantime stays. Where it calls ours, ours
-    from now on does nothing but call the one before.
+    A record factory that was set since stays. If it calls the installed one, that one
+    now only calls the factory before it.
     """
     _Factory.installed = None
     factory: Any = logging.getLogRecordFactory()
@@ -135,9 +136,9 @@ def _shown(contexts: Contexts | None) -> Shown:
 
 
 def _complete(record: logging.LogRecord, shown: Shown) -> None:
-    """Add the attributes, but for those that the record has: these were there first.
+    """Add the attributes, except those that the record has already.
 
-    They are the application's own, or from the thread that made the record.
+    Those are the application's own, or come from the thread that made the record.
     """
     attributes = vars(record)
     for name, value in shown.all().items():

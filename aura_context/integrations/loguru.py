@@ -18,16 +18,15 @@ __all__ = ["ContextPatcher"]
 class ContextPatcher:
     """A patcher that adds what is bound where the message is logged.
 
-    It goes into ``record["extra"]``, with ``"-"`` where nothing is bound, so that a
-    format can rely on it. What is there already under that name stays: the
-    application's own value wins.
+    Values go into ``record["extra"]``. If nothing is bound, the value is ``"-"``, so
+    that a format can rely on the key. An application's own value of that name is kept.
 
     Args:
         contexts: What to show: a mapping from the key to the context class. Without
-            it the plan is shown, as ``plan_name``, and nothing else.
+            it, the plan is shown as ``plan_name``, and nothing else.
 
     Raises:
-        TypeError: If the mapping has something else in it.
+        TypeError: If the mapping holds anything but context classes, by name.
 
     Example:
         >>> from aura_context import plan_context

@@ -1,4 +1,4 @@
-"""What is bound here, as one line of text that any message queue can carry."""
+"""Write what is bound as one line of text that any message queue can carry; read it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _VALUE_CHARACTERS, _CHARACTERS = 4096, 8192
 def dump(contexts: Contexts) -> str:
     """Write what is bound here as one line of JSON, in ASCII.
 
-    Put it into a header, a label or an argument of the message. A variable that has
-    its default is not written.
+    Put the line into a header, a label or an argument of the message. A variable that
+    has its default is not written.
 
     Args:
         contexts: The context class to write for each name.
@@ -68,18 +68,18 @@ def dump(contexts: Contexts) -> str:
 
 
 def load(text: str | bytes | None, accept: Contexts) -> Snapshot:
-    """Read what `dump` wrote, or what somebody else wrote in its place.
+    """Read what `dump` wrote, or what an attacker wrote instead.
 
-    Nothing in the text is an error. Values that are not accepted by name are ignored.
-    Values that are malformed, too long or refused by their class are dropped one by
-    one; a text that is malformed or longer than 8,192 characters is dropped as a
-    whole. The log of ``aura_context.integrations.messages`` warns of what is dropped.
+    No text raises an error. Values whose names are not accepted are ignored. Values
+    that are malformed, too long or refused by their class are dropped one by one. A
+    text that is malformed or longer than 8,192 characters is dropped as a whole. The
+    logger ``aura_context.integrations.messages`` warns about what is dropped.
 
     Args:
-        text: The text, or its bytes in UTF-8. None, for a message that brought
-            nothing, gives the empty Snapshot, under which everything has its default.
-        accept: The context class to read for each name. Only you can say whom you
-            believe, so there is no default.
+        text: The text, or its bytes in UTF-8. None, if the message has no such text,
+            gives the empty Snapshot, in which every variable has its default.
+        accept: The context class to read for each name. There is no default, because
+            only you know which names to trust.
 
     Raises:
         TypeError: If a class binds nothing or is not carried.

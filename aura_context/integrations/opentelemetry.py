@@ -25,19 +25,19 @@ __all__ = ["ContextLogRecordProcessor", "ContextSpanProcessor"]
 
 
 class ContextSpanProcessor(SpanProcessor):
-    """Gives each span what is bound where it starts.
+    """Adds what is bound to each span, where the span starts.
 
-    A child is a span like any other. What the span has already stays: the
-    application's own value wins, and nothing is added to a span that is full. Where
-    nothing is bound, nothing is added. An int beyond 64 bits becomes text.
+    This includes child spans. An attribute that the span has already is kept, and
+    nothing is added to a span that is full. If nothing is bound, nothing is added. An
+    int of more than 64 bits becomes text.
 
     Args:
         contexts: What to show: a mapping from the attribute's name to the context
-            class. Without it the plan is shown, as ``aura.plan_name``, and nothing
+            class. Without it, the plan is shown as ``aura.plan_name``, and nothing
             else.
 
     Raises:
-        TypeError: If the mapping has something else in it.
+        TypeError: If the mapping holds anything but context classes, by name.
 
     Example:
         >>> from opentelemetry.sdk.trace import TracerProvider
@@ -63,21 +63,22 @@ class ContextSpanProcessor(SpanProcessor):
             if _has_room(own, name):
                 before = dict(own)
                 span.set_attribute(name, of_64_bits(value))
-                # Behind it, as the oldest goes if the application sets too many later.
+                # They come last, because the SDK drops the oldest if too many are set.
                 span.set_attributes(before)
 
     @override
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Say that all is done, as nothing is held."""
-        # Older SDKs inherit None here, and then do not flush who comes after us.
+        """Return True: there is nothing to flush."""
+        # Older SDKs inherit None here, and then do not flush the next processor.
         return True
 
 
 class ContextLogRecordProcessor(LogRecordProcessor):
-    """Same as `ContextSpanProcessor`, but for log records, where they are emitted.
+    """Adds what is bound to each log record, where it is emitted.
 
-    Add it to the ``LoggerProvider`` before the processor that exports: they are
-    called in that order.
+    It treats attributes as `ContextSpanProcessor` does. Add it to the
+    ``LoggerProvider`` before the processor that exports, because they are called in
+    that order.
     """
 
     def __init__(self, contexts: Contexts | None = None) -> None:
@@ -94,18 +95,18 @@ class ContextLogRecordProcessor(LogRecordProcessor):
 
     @override
     def shutdown(self) -> None:
-        """Do nothing, as nothing is held."""
+        """Do nothing: there is nothing to release."""
 
     @override
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Say that all is done, as nothing is held."""
+        """Return True: there is nothing to flush."""
         return True
 
 
 def _has_room(own: Mapping[str, Any], name: str) -> bool:
     """Return whether the name is free, and adding it drops nothing.
 
-    The SDK's mapping drops the oldest attribute where it is full.
+    The SDK's mapping drops the oldest attribute if it is full.
     """
     limit: int | None = getattr(own, "maxlen", None)
     return name not in own and (limit is None or len(own) < limit)

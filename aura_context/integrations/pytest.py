@@ -1,8 +1,8 @@
-"""A pytest plugin: each test starts clean, and whoever leaves something is named.
+"""A pytest plugin: each test starts clean, and a test that leaves something fails.
 
-It is on only where named: ``pytest -p aura_context.integrations.pytest``.
+It is off by default; ``pytest -p aura_context.integrations.pytest`` turns it on.
 
-There are no assertions to rewrite, whenever it is imported: PYTEST_DONT_REWRITE.
+It has no assertions to rewrite, so pytest need not warn: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class _State:
-    """What is open and bound at some moment, to tell what was left there since."""
+    """What is open and bound at some moment, to find leftovers later."""
 
     def __init__(self) -> None:
         self.renew()
@@ -55,7 +55,7 @@ class _State:
         self._values = {cls: cls.var.get() for cls in _variables.declared_classes()}
 
     def left(self) -> str:
-        """Return what has been opened or changed since, in words."""
+        """Describe what has been opened or changed since."""
         opened = self._opened()
         told = {
             cls.var
@@ -74,7 +74,7 @@ class _State:
 
     @staticmethod
     def lost() -> str:
-        """Put right what blocks changed that nobody can leave any more; tell of it."""
+        """Settle abandoned blocks, and describe what they had changed."""
         before = _State()
         with Snapshot():
             pass
@@ -83,7 +83,7 @@ class _State:
         )
 
     def put_back(self) -> str:
-        """Leave and put back what `left` tells of, and return it."""
+        """Leave and restore what `left` describes, and return the description."""
         words = self.left()
         if words:
             opened = [id(context) for context in self._opened()]
@@ -100,14 +100,14 @@ class _State:
         return words
 
     def check(self, who: str, found: list[str]) -> None:
-        """Fail, and put all back, if anything was left."""
+        """Fail if there are leftovers, and restore what they changed."""
         if left := self.put_back():
             found.append(f"{who} left {left}")
             pytest.fail(found[-1], pytrace=False)
 
     @contextmanager
     def noted(self, who: str, found: list[str]) -> Generator[None]:
-        """Put back what was left if the block raises, and add that to the exception."""
+        """If the block raises, restore leftovers and add a note to the exception."""
         try:
             yield
         except BaseException as error:
@@ -124,7 +124,7 @@ class _State:
         self.check(who, found)
 
     def accept(self, inner: _State) -> None:
-        """Expect what a fixture has bound since: it is that fixture's to put back."""
+        """Accept what a fixture has bound since, because the fixture restores it."""
         self._open += tuple(inner._opened())
         self._values.update({cls: cls.var.get() for cls in inner._changed()})
 
@@ -179,8 +179,8 @@ class _Session:
         self.before = _State()
         """From before the test was set up."""
         self.watched: list[_State] = []
-        """From before whatever runs now, outermost first: the fixtures that are being
-        set up, one requested by the other, and the test.
+        """From before what runs now, outermost first: the fixtures that are being set
+        up, each requested by the one before, and the test.
         """
         self.found: list[str] = []
         """What was left in this phase of a test; its report takes it."""
@@ -190,7 +190,7 @@ _SESSION: Final = pytest.StashKey[_Session]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Show `ForeignExitWarning`, unless the configuration says something else."""
+    """Show `ForeignExitWarning`, unless the configuration says otherwise."""
     config.stash[_SESSION] = _Session()
     # The first, because later filters win.
     config.getini("filterwarnings").insert(
@@ -209,7 +209,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Have a phase that left something fail, also if it skips or fails as expected."""
+    """Fail a phase with leftovers, even if it skips or fails as expected."""
     report = yield
     found = item.config.stash[_SESSION].found
     if found and not report.failed:
@@ -229,7 +229,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail the test if a finalizer of its own leaves something; no fixture's does."""
+    """Fail the test if one of its own finalizers leaves something."""
     session = item.config.stash[_SESSION]
     with session.before.checked(f"test {item.name!r}", session.found):
         return (yield)
@@ -259,10 +259,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_fixture_setup(
     fixturedef: Any, request: Any
 ) -> Generator[None, object, object]:
-    """Fail in the fixture's name if it leaves something.
+    """Fail the fixture if it leaves something.
 
-    While it waits at its ``yield``, only one of function scope may hold something: all
-    others would do so for tests that never asked for them.
+    While a fixture waits at its ``yield``, it may hold a block only if it has function
+    scope. Otherwise tests that do not request it would run inside the block.
     """
     session: _Session = request.config.stash[_SESSION]
     scope, found = fixturedef.scope, session.found
@@ -292,7 +292,7 @@ def pytest_fixture_setup(
 
 
 def _refused(state: _State, scope: str) -> str:
-    """Return what a fixture must not hold at its ``yield``, in words."""
+    """Describe what a fixture must not hold at its ``yield``."""
     if scope == "function":
         lost = state.lost()
         return lost and f"left {lost}"
@@ -310,7 +310,7 @@ def _refused(state: _State, scope: str) -> str:
 
 @contextmanager
 def _replaced(owner: Any, name: str, check: Callable[[Any], Any]) -> Generator[None]:
-    """Have the function checked from within until the block ends, if it needs that."""
+    """Check the function from within until the block ends, if that is necessary."""
     function = getattr(owner, name, None)
     # A test of Hypothesis calls another function for each of its examples.
     if hypothesis := getattr(function, "hypothesis", None):

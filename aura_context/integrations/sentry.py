@@ -18,15 +18,15 @@ __all__ = ["ContextEventProcessor"]
 class ContextEventProcessor:
     """An event processor that adds what is bound where the event is captured, as tags.
 
-    A transaction is captured where it ends. A tag that the event has already stays:
-    the application's own value wins. Where nothing is bound, nothing is added.
+    A transaction is captured where it ends. A tag that the event has already is kept.
+    If nothing is bound, nothing is added.
 
     Args:
         contexts: What to show: a mapping from the tag to the context class. Without
-            it the plan is shown, as ``plan_name``, and nothing else.
+            it, the plan is shown as ``plan_name``, and nothing else.
 
     Raises:
-        TypeError: If the mapping has something else in it.
+        TypeError: If the mapping holds anything but context classes, by name.
 
     Example:
         >>> from aura_context import plan_context

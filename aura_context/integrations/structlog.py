@@ -15,15 +15,15 @@ __all__ = ["ContextProcessor"]
 class ContextProcessor:
     """A processor that adds what is bound where the event is logged.
 
-    What the event has already under that name stays: the application's own value
-    wins. Where nothing is bound, nothing is added.
+    An application's own value of that name is kept. If nothing is bound, nothing is
+    added.
 
     Args:
         contexts: What to show: a mapping from the key to the context class. Without
-            it the plan is shown, as ``plan_name``, and nothing else.
+            it, the plan is shown as ``plan_name``, and nothing else.
 
     Raises:
-        TypeError: If the mapping has something else in it.
+        TypeError: If the mapping holds anything but context classes, by name.
 
     Example:
         >>> from aura_context import plan_context

@@ -1,4 +1,4 @@
-"""Binding a context around each request of a WSGI application."""
+"""Bind a context around each request of a WSGI application."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ __all__ = ["ContextMiddleware"]
 
 
 class ContextMiddleware:
-    """Binds what `resolve` finds for the whole of a request.
+    """Binds what `resolve` returns for the whole of a request.
 
-    The call of the application, each step of the body that it returns, and the
-    body's ``close()`` are the steps of one generator. What one of them leaves open or
-    sets raw, the next ones have; the server, which may take the steps in any thread,
-    never does, and nothing is left when the request is over. Every request starts
-    clean, whatever the server's Context holds: what is not resolved has its default.
+    The call of the application, each step of the body that it returns, and the body's
+    ``close()`` are the steps of one generator. A block that one step leaves open, or a
+    raw value that it sets, is there in the next steps. The server never sees it, in
+    whichever thread it takes the steps, and nothing is left after the request. Every
+    request starts clean, whatever the server's Context holds: variables that are not
+    bound have their default.
 
     Args:
-        app: The application to wrap. Put this outermost, and once.
-        resolve: Gets the environ and returns a context, a Snapshot, or None for
-            nothing. Nothing in the environ is trusted but by it, and what it raises
-            goes to the server.
+        app: The application to wrap. Apply this middleware once, outermost.
+        resolve: A function that gets the environ and returns a context, a Snapshot, or
+            None to bind nothing. Only this function decides what in the environ to
+            trust. An exception that it raises goes to the server.
 
     Raises:
         TypeError: At a request, if `resolve` returns anything else, or a context
-            whose class overrides how to enter and leave, as that cannot be done
+            whose class overrides ``__enter__`` or ``__exit__``, which cannot be called
             around each step.
 
     Example:
@@ -59,7 +60,7 @@ class ContextMiddleware:
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Serve a request, bound to what was resolved."""
+        """Serve a request, bound to what `resolve` returns."""
         with Snapshot.call_class(Snapshot()) as clean:  # as in the ASGI middleware
             try:
                 context = checked(self._resolve(environ))
@@ -80,7 +81,7 @@ class ContextMiddleware:
 
 
 _IDLE: Final = object()
-"""Yielded where there is nothing for the server."""
+"""Yielded if there is nothing for the server."""
 
 
 def _steps(
@@ -88,13 +89,13 @@ def _steps(
 ) -> Generator[Any, None, Iterable[bytes] | None]:
     """Call the application and iterate over its body, waiting twice to be closed.
 
-    All are steps of one generator, so what the call leaves open the body has, and the
-    server has not (F2). A body that runs no code of the application is returned, and a
-    file is yielded first.
+    All are steps of one generator, so a block that the call leaves open is there in the
+    body, and not in the server (F2). A body that runs no code of the application is
+    returned as it is. A file is yielded first.
     """
     body: Any = app(environ, start_response)
-    # Servers know these by their type: they take the length of the ones, and give the
-    # other to the kernel. Closing that may run code of the application, as Django's.
+    # Servers know these by their type: they take the length of lists, and pass files to
+    # the kernel. Closing a file may run code of the application, as in Django.
     wrapper = environ.get("wsgi.file_wrapper")
     is_file = isinstance(wrapper, type) and isinstance(body, wrapper)
     if type(body) in (list, tuple) or (is_file and not hasattr(body, "__dict__")):
@@ -113,6 +114,9 @@ def _steps(
     finally:
         if close is not None:
             close()
+
+
+_steps.__qualname__ = "a WSGI request"  # what a refusal says of it
 
 
 class _Body:
