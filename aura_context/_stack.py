@@ -228,7 +228,7 @@ class Entry(Part, weakref.ref["Handle"]):
             return self.leave()
         for part in self.parts():
             if not part.restore(_heir([*own], part.var, leaving=part), top):
-                return self.leave()
+                return self.leave()  # now with what was entered meanwhile (R13)
         if not own and (popped := stack.set(self.below).old_value) is not self:
             stack.set(popped)  # it was not the top: others may be open above it (R13)
         self.close()
@@ -511,7 +511,7 @@ def settle(top: Any) -> Any:
                 if now is not part.value:  # set raw since
                     continue
                 if not part.restore(heir, top):
-                    return settle(stack.get())
+                    return settle(stack.get())  # as in `Entry.leave`
             entry.close()
         else:  # only its own Context can settle it: those above stay unchecked
             entries.clear()
