@@ -182,8 +182,9 @@ class Entry(Part, weakref.ref["Handle"]):
         try:
             self.stack_token = renew(stack, token, stack.get())
         except (ValueError, RuntimeError):
-            # Another Context's token, or one that another thread has just used.
-            return False
+            # Another Context's token, or a used one: code that ran in the middle may
+            # have renewed it (R13), and another thread may have left the block.
+            return self.stack_token is not token and self.belongs_here()
         return True
 
     def above(self) -> list[Entry]:

@@ -514,6 +514,28 @@ class TestR13Settling:
         assert strikes(body) > 40
 
     @pytest.mark.parametrize("make", ABANDONED)
+    def test_a_block_in_the_middle_of_an_exit_out_of_order(
+        self, make: Callable[[], PlanContext | Snapshot]
+    ) -> None:
+        def use_a_block() -> None:
+            with plan_context("hook"), RunContext(-1):
+                assert (held(), held(current_run)) == ("hook", -1)
+
+        def body(step: int) -> bool:
+            abandoned = make().__enter__()
+            block, above = opened("p"), RunContext(1).__enter__()
+            del abandoned
+            with LineCounter(step, use_a_block) as counter:
+                leave(block)
+            assert active_contexts() == (above,)
+            leave(above)
+            assert held() in {UNSET, None}  # the token may be lost, as to a signal
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 100
+
+    @pytest.mark.parametrize("make", ABANDONED)
     @pytest.mark.parametrize("cls", CONTEXTS)
     def test_a_block_that_is_kept_open(
         self,
