@@ -601,7 +601,8 @@ def _heir(
                 try:
                     part.var_token = renew(var, token, var.get(MISSING))
                 except RuntimeError:  # used: its exit is under way or was interrupted
-                    pass
+                    if part.var_token is not token:
+                        continue  # no: code that ran in the middle renewed it (R13)
                 else:
                     return part
             if leaving is not None:

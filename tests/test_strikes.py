@@ -536,6 +536,30 @@ class TestR13Settling:
         assert strikes(body) > 100
 
     @pytest.mark.parametrize("make", ABANDONED)
+    def test_a_block_in_the_middle_and_another_abandoned_later(
+        self, make: Callable[[], PlanContext | Snapshot]
+    ) -> None:
+        def use_a_block() -> None:
+            with plan_context("hook"):
+                assert held() == "hook"
+
+        def body(step: int) -> bool:
+            lowest, abandoned = opened("lowest"), make().__enter__()
+            above = opened("above")
+            del abandoned
+            with LineCounter(step, use_a_block) as counter, RunContext(1):
+                assert held() == "above"
+            del lowest
+            with RunContext(2):
+                assert held() == "above"
+            leave(above)
+            assert held() in {UNSET, None}  # the token may be lost, as to a signal
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 40
+
+    @pytest.mark.parametrize("make", ABANDONED)
     @pytest.mark.parametrize("cls", CONTEXTS)
     def test_a_block_that_is_kept_open(
         self,
