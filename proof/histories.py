@@ -417,19 +417,16 @@ class FullHistory(History):
     def strike(self, *_: object) -> None:
         """Use blocks in the middle of an operation, as a signal handler may.
 
-        Not where something is to be settled, which is a limit of ours, nor in a copy:
-        the model cannot know whether it comes before the operation or after it.
+        Not in a copy, for which it matters whether that is before the operation or
+        after it, and the model cannot know.
         """
         model, self.current = self.current, None
-        if (
-            not model
-            or model not in self.models
-            or not all(block.open for block in model.own)
-        ):
+        if model is None or model not in self.models:
             return
         with plan_context("signal"), RunContext(-1):
             self.reads += 1
             self.wrong += self.read() != {current_plan_name: "signal", current_run: -1}
+        model.settle()
         self.current = model
 
 
