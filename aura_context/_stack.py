@@ -12,16 +12,16 @@ path. The rest of this module is about what is unusual:
 
 - a block is left while blocks above it are still open: the nearest of them that binds
   the same variable, its *heir*, takes over what the block would have restored (R4);
-- a block is left in another Context than the one that entered it: resetting its token
+- a block is left in a Context other than the one that entered it: resetting its token
   fails, and at most the current Context changes (R5);
 - a block can no longer be left, because its handle is gone. It is *abandoned*, and the
-  next enter or exit *settles* it: it restores what the block would have restored (R11);
+  next enter or exit *settles* it, restoring what its exit would have restored (R11);
 - other code runs in the middle of an enter or exit (R13). Python runs signal handlers,
   finalisers and other threads between two instructions, in practice after a call, and
   trace functions between two lines.
 
-A variable that is set with ``ContextVar.set``, rather than by a block, is set *raw*.
-``docs/explanation/stack.md`` has diagrams of the first three.
+``docs/explanation/stack.md`` has diagrams of the first three. A variable that is set
+with ``ContextVar.set``, rather than by a block, is set *raw*.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ SAME: Final = State.SAME
 LEFT: Final = State.LEFT
 
 EMPTY: Final = MISSING
-"""The end of the stack. The token that pushes the first entry has it as `old_value`."""
+"""The end of the stack, and so the ``old_value`` of the first entry's token."""
 
 abandoned_epoch = object()
 """Replaced each time a handle dies with a block still open, anywhere in the process.
@@ -91,11 +91,13 @@ class Part:
     def restore(self, heir: AnyPart | None, top: object) -> bool:
         """Undo what the block did to the variable, or leave that to the heir (R4).
 
-        Return False, having done nothing, if the stack has another top by now: a block
-        that was entered meanwhile may have to be the heir (R13).
+        Without an heir, return False, having done nothing, if the stack has another top
+        by now: a block that was entered meanwhile may be the heir (R13).
         """
         var, before, token = self.var, self.before, self.var_token
-        if token is LEFT:  # settled meanwhile
+        if (
+            token is LEFT or before is ENTERING
+        ):  # settled meanwhile, or nothing done yet
             return True
         if heir is None:
             try:
@@ -103,7 +105,7 @@ class Part:
                     return stack.get() is top and not var.reset(token)  # type: ignore[func-returns-value]
             except RuntimeError:  # used: an exit was interrupted after its reset
                 pass
-            if before is ENTERING or var.get(MISSING) is before:
+            if var.get(MISSING) is before:
                 return True
             value = default(var) if before is MISSING else before
             return stack.get() is top and bool(var.set(value))
@@ -147,18 +149,18 @@ class Entry(Part, weakref.ref["Handle"]):
     )  # fmt: skip
 
     stack_token: Token[Any] | State
-    """Pushed the entry. ``reset`` accepts it only in the Context that entered."""
+    """From the push. ``reset`` accepts it only in the Context that entered."""
     below: Any
     """The next entry, or `EMPTY`."""
     checked: object
-    """The last `abandoned_epoch` at which this entry and all below it were settled."""
+    """The last `abandoned_epoch` at which nothing from here down was abandoned."""
     covered: bool
-    """Whether other blocks may have been entered or left since the last look (R13)."""
+    """Whether a block may be on top of this one, or was during its enter (R13)."""
     kin: object
     """Shared by blocks that are known to be of one Context; unset until needed."""
 
-    # Frameworks copy values back that differ between two Contexts, and weak references
-    # are equal if what they refer to is equal.
+    # Frameworks copy back values that differ between two Contexts, and weak references
+    # compare equal if their referents do.
     __eq__ = object.__eq__
     __ne__ = object.__ne__
     __hash__ = object.__hash__
@@ -174,7 +176,7 @@ class Entry(Part, weakref.ref["Handle"]):
     def belongs_here(self) -> bool:
         """Whether this Context entered the block, and did not inherit it by copying.
 
-        Only ``reset`` can answer, so the token is replaced by an equivalent one.
+        Only ``reset`` can tell, and it uses up the token, so a new one replaces it.
         """
         token = self.stack_token
         if not isinstance(token, Token):
@@ -201,7 +203,7 @@ class Entry(Part, weakref.ref["Handle"]):
         """Return those of the blocks above that belong to this block's Context.
 
         Checking a token is slow, so the answer is kept: blocks of one Context share a
-        `kin`. That is true wherever they are seen from.
+        `kin`, and do so in every Context.
         """
         if not hasattr(self, "kin"):
             self.kin = object()
@@ -273,8 +275,8 @@ class Entry(Part, weakref.ref["Handle"]):
         """Finish an enter, if other code has entered or left blocks meanwhile (R13).
 
         Blocks that are still open may lie below this entry or above it, and blocks that
-        were left may have changed the variable. If there are any above, a twin of this
-        entry replaces it on top of them.
+        were left may have changed the variable. If any is open above, or this one was
+        left, a twin of this entry replaces it on top.
         """
         if isinstance(self.stack_token, Token):
             self.below = self.stack_token.old_value
@@ -286,7 +288,7 @@ class Entry(Part, weakref.ref["Handle"]):
             if isinstance(token, Token):
                 found, part.before = part.before, token.old_value
                 if heir is None:
-                    # If they differ, a block below was left, and changed `before`.
+                    # If they differ, `_heir` changed `before`: a block below was left.
                     is_bound = is_bound or found is part.before
                 elif heir.before is part.value is heir.value:
                     is_bound = False  # the heir was entered after this block's set
@@ -340,7 +342,7 @@ class Handle:
 class Private(Handle):
     """The handle of one call of a decorated function, generator or ``snapshot.run()``.
 
-    Such a call never leaves another block of the context that it shares (R3). Its block
+    One call never leaves another's block, though they share a context (R3). The block
     is abandoned as soon as the frame that holds the handle is gone (R11).
     """
 
@@ -461,8 +463,8 @@ def push(entry: Entry) -> None:
 def leave(handle: object) -> bool:
     """Leave the handle's innermost block, wherever it is on the stack (R4, R5).
 
-    Return whether this Context entered it. If not, and the block is the innermost here,
-    it is left in this Context alone.
+    Return whether there is one that this Context entered. If another Context did, and
+    the block is the innermost here, it is left in this Context alone.
     """
     top = stack.get()
     entry = find(handle, top)
@@ -492,7 +494,7 @@ def leave_leftovers(handle: object) -> None:
 
 
 def settle(top: Any) -> Any:
-    """Settle this Context's abandoned blocks; return the innermost entry that counts.
+    """Settle this Context's abandoned blocks; return the innermost with a live handle.
 
     A single walk downwards collects the possible heirs of each variable, so it serves
     any number of abandoned blocks (R11).
@@ -570,7 +572,7 @@ def note_abandoned(entry: Entry) -> None:
 
 
 def find(handle: object, top: Any) -> Entry | None:
-    """Return the handle's innermost block; one that is being entered only if alone."""
+    """Return the handle's innermost block; one being entered only as a last resort."""
     entering: Entry | None = None
     for entry in walk(top):
         if entry() is handle:
@@ -586,9 +588,9 @@ def _heir(
 ) -> AnyPart | None:
     """Return the part of the nearest block above that binds the variable.
 
-    The nearest comes last. The part that is returned has just got a new token, which
-    proves that it can still be left. Blocks that cannot be heirs are dropped from the
-    list, so that `settle` asks each of them only once.
+    The nearest comes last. A part is returned if it is `SAME`, or if its token could be
+    renewed, which proves that it can still be left. Blocks that cannot be heirs are
+    dropped from the list, so that `settle` asks each of them only once.
     """
     while above:
         entry = above[-1]
@@ -623,8 +625,8 @@ class Suspended(weakref.ref[Handle]):
     __slots__ = ("handle", "is_left", "raw")
 
     handle: Any
-    """Keeps the handle alive: the collector clears weak references before it closes a
-    generator."""
+    """Keeps the handle alive: the collector would clear this weak reference before it
+    closes the generator."""
     raw: Mapping[ContextVar[Any], Any]
     """What was set raw in the block."""
     is_left: bool
