@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import count, pairwise
-from time import monotonic, process_time
+from time import monotonic, process_time, thread_time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import uvicorn
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
 CLIENTS, PLANS = 4, 97
+SPINS = 5_000
 PATIENCE = 30.0
 Ask: TypeAlias = "Callable[[str, bool], list[str | None]]"
 """Makes a request for a plan, perhaps one that forgets a block; returns the reads."""
@@ -172,8 +173,10 @@ class Load:
         self.ask = ask
         self.end = monotonic() + seconds
         self.numbers = count()
-        self.times: list[float] = []
-        """What the process had used of the processor after each request."""
+        self.spun = 0.0
+        """The processor's time for a loop that is the same after each request."""
+        self.times: list[tuple[float, float]] = []
+        """After each request: the processor's time for all, and for the loops."""
         self.wrong = self.forgotten = 0
         self.lock = threading.Lock()
         clients = [threading.Thread(target=self.run) for _ in range(CLIENTS)]
@@ -190,17 +193,24 @@ class Load:
                 reads: Any = self.ask(plan, forget)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong
                 reads = [repr(error)]
+            start = thread_time()
+            for _ in range(SPINS):
+                pass
             with self.lock:
-                self.times.append(process_time())
+                self.spun += thread_time() - start
+                self.times.append((process_time(), self.spun))
                 self.forgotten += forget
                 self.wrong += sum(read != plan for read in reads)
 
     def cells(self) -> tuple[Cell, ...]:
         tried = len(self.times)
         marks = self.times[:: tried // 20 or 1]
-        # What is best in each half: the rest tells of what else the machine did.
         half = len(marks) // 2
-        costs = [later - earlier for earlier, later in pairwise(marks)]
+        # In loops, as a machine that does other things slows both alike.
+        costs = [
+            (later[0] - earlier[0]) / (later[1] - earlier[1])
+            for earlier, later in pairwise(marks)
+        ]
         growth = min(costs[half:]) / min(costs[:half])
         left, Left.blocks = Left.blocks, 0
         return (
