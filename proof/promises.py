@@ -13,20 +13,20 @@ from tables import Table, Zero
 
 TESTS = Path(__file__).parents[1] / "tests"
 PROMISES = {
-    "Inside the block, the variable reads as its plan, in code far away too": (
+    "Inside the block, all code below reads the plan from the variable": (
         "test_plan.py::TestCurrentPlanName",
     ),
-    "Afterwards it has exactly the state from before, by token": (
+    "After the block, the variable is exactly as before, by token": (
         "test_stack.py::TestR1Restore::test_value_inside_and_exactly_restored",
         "test_stack.py::TestAsyncR1Restore::test_value_inside_and_exactly_restored",
     ),
-    "So it is on `return`, `break`, `continue`, an exception and a cancellation": (
+    "The same after `return`, `break`, `continue`, an exception and a cancellation": (
         "test_stack.py::TestR1Restore::test_on_return_break_continue_and_exception",
         "test_stack.py::TestAsyncR1Restore::test_on_exception",
         "test_stack.py::TestAsyncR1Restore::test_on_cancellation",
         "test_stack.py::TestR7Exceptions",
     ),
-    "To set it changes nothing in other tasks": (
+    "Setting it changes nothing in other tasks": (
         "test_stack.py::TestAsyncR1Restore::test_tasks_do_not_see_each_other",
         "test_stack.py::TestAsyncR3OneInstance",
     ),
@@ -34,19 +34,19 @@ PROMISES = {
         "test_stack.py::TestR2SameValue",
         "test_stack.py::TestAsyncR2SameValue",
     ),
-    "Blocks nest, and one may stand in another of the same plan": (
+    "Blocks nest, also inside a block of the same plan": (
         "test_stack.py::TestR3OneInstance::test_again_and_nested_in_itself",
         "test_context.py::TestActiveContexts",
     ),
-    "A shared service finds the settings of the plan that asks": (
+    "A shared service finds the settings of the plan that calls it": (
         "test_examples.py::TestConfigService",
     ),
-    "Resources are kept apart by plan": ("test_examples.py::TestPerPlanResources",),
-    "One block around a plan serves all that it calls and awaits": (
+    "Each plan has its own resources": ("test_examples.py::TestPerPlanResources",),
+    "One block around a plan covers everything that it calls and awaits": (
         "test_orchestrator.py::TestShippedPlans",
         "test_orchestrator.py::TestInterleaving",
     ),
-    "Each line of the log bears its plan": ("test_orchestrator.py::TestLog",),
+    "Each line of the log shows its plan": ("test_orchestrator.py::TestLog",),
 }
 
 
