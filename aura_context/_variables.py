@@ -34,14 +34,15 @@ class Declaration:
 
     def newest(self) -> type[Any] | None:
         """Return the class that was defined last."""
-        classes = [cls for ref in self.classes if (cls := ref()) is not None]
+        classes = [cls for ref in self.classes.copy() if (cls := ref()) is not None]
         return classes[-1] if classes else None
 
     def has_base_of(self, cls: type[Any]) -> bool:
         """Return whether the class inherits from one of these."""
-        return any(ref() in cls.__mro__[1:] for ref in self.classes)
+        return any(ref() in cls.__mro__[1:] for ref in self.classes.copy())
 
 
+# Iterated over as a copy, because without the GIL, another thread may change it.
 _declarations: dict[ContextVar[Any], Declaration] = {}
 
 
@@ -53,13 +54,13 @@ def declaring_class(var: ContextVar[Any]) -> type[Any] | None:
 
 def declared_classes() -> list[type[Any]]:
     """Return every class that declares a variable, in the order of declaration."""
-    classes = [declaration.newest() for declaration in [*_declarations.values()]]
+    classes = [each.newest() for each in _declarations.copy().values()]
     return [cls for cls in classes if cls is not None]
 
 
 def declared_variables() -> tuple[ContextVar[Any], ...]:
     """Return every declared variable, in the order of declaration."""
-    return tuple(_declarations)
+    return tuple(_declarations.copy())
 
 
 def default(var: ContextVar[Any]) -> Any:
