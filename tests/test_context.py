@@ -99,7 +99,8 @@ class TestN4Declaring:
 
     @pytest.mark.parametrize("var", [None, 3, "tenant", ContextVar])
     def test_the_variable_must_be_one(self, var: Any) -> None:
-        with pytest.raises(TypeError, match="must be a ContextVar, got"):
+        given = f"must be a ContextVar, got an object of type {type(var).__name__}:"
+        with pytest.raises(TypeError, match=given):
             type("Wrong", (VarContext,), {"var": var})
 
     def test_a_variable_has_one_class(self) -> None:

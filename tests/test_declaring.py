@@ -226,7 +226,7 @@ class TestN4DefinedAgain:
         with subclass(1):
             assert dict(Snapshot.capture()) == {newer: 1}
         assert Snapshot(subclass(2)).run(newer.current) == 2
-        with pytest.raises(TypeError, match="set carried there"):
+        with pytest.raises(TypeError, match="with Cell: set carried there, for both$"):
             type("Sub", (older,), {"carried": False})
 
     def test_another_class_of_the_same_name_is_refused(self) -> None:
@@ -238,6 +238,44 @@ class TestN4DefinedAgain:
                 "Context", (VarContext,), {"var": one, "__qualname__": "Audit.Context"}
             )
         assert type("Context", (VarContext,), namespace) is not kept
+
+
+class TestS4DefinedAgain:
+    """A value travels under the newest class of its name."""
+
+    @staticmethod
+    def classes(snapshot: Snapshot) -> list[type[Any]]:
+        """Return the classes that the pickled Snapshot names."""
+        _, (values,) = cast("Any", snapshot.__reduce__())
+        return list(values)
+
+    def test_the_one_that_was_defined_last_though_its_variable_is_older(self) -> None:
+        one: ContextVar[int] = ContextVar("one", default=0)
+        two: ContextVar[int] = ContextVar("two", default=0)
+        kept: list[Any] = [
+            type("Cell", (VarContext,), {"var": var}) for var in (one, two, one)
+        ]
+        assert self.classes(Snapshot(kept[1](1))) == kept[2:]
+
+    def test_not_another_of_the_same_function(self) -> None:
+        def make() -> Any:
+            class Local(VarContext[int]):
+                var = ContextVar("local", default=0)
+
+            return Local
+
+        older, newer = make(), make()
+        assert self.classes(Snapshot(older(1))) == [older]
+        assert self.classes(Snapshot(newer(1))) == [newer]
+
+    def test_itself_if_the_newer_one_has_another_path(self) -> None:
+        """A decorator that makes a new class has not given it its full name yet."""
+        one: ContextVar[int] = ContextVar("one", default=0)
+        older: Any = type("Cell", (VarContext,), {"var": one, "__qualname__": "A.Cell"})
+        snapshot = Snapshot(older(1))
+        newer = type("Cell", (VarContext,), {"var": one})
+        assert self.classes(snapshot) == [older]
+        assert self.classes(Snapshot(older(1))) == [newer]
 
 
 class TestN4Gone:

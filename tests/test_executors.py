@@ -263,6 +263,17 @@ class TestS5Clean:
                 assert bare.result() == "worker"
             assert executor.submit(look).result() == (None, 0)
 
+    def test_what_nothing_has_set_stays_unset(self, pool: Pool) -> None:
+        assert pool.executor.submit(held).result() == UNSET
+        assert not pool.executor.submit(Snapshot.capture).result()
+
+    def test_what_the_worker_has_set_alone_reads_as_its_default(self) -> None:
+        def initialize() -> None:
+            CarriedContext.var.set("worker")
+
+        with ContextThreadPoolExecutor(1, initializer=initialize) as executor:
+            assert executor.submit(CarriedContext.current).result() == "default"
+
     def test_a_job_does_not_keep_the_callers_values(self, pool: Pool) -> None:
         def submit() -> weakref.ref[Thing]:
             value: Any = Thing()
@@ -274,6 +285,12 @@ class TestS5Clean:
         pool.look()  # by now the worker has dropped the job before
         gc.collect()
         assert reference() is None
+
+
+class CarriedContext(VarContext[str]):
+    """Binds what has a default that is not None."""
+
+    var: ClassVar[ContextVar[str]] = ContextVar("current_carried", default="default")
 
 
 class StaysContext(VarContext[str]):

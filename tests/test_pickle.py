@@ -289,6 +289,14 @@ with older(7), RunContext(8):
     carried = carry(lambda: RunContext.current())
 assert send(carried) == ["8"]
 """,
+    "a subclass with a variable of its own": """\
+class JobContext(RunContext):
+    var = ContextVar("job_id", default=0)
+
+with RunContext(7), JobContext(8):
+    carried = carry(lambda: (RunContext.current(), JobContext.current()))
+assert send(carried) == ["(7, 8)"]
+""",
     "a default that is told by identity": """\
 class ThingContext(VarContext):
     var = ContextVar("thing", default=(1, None))
