@@ -226,7 +226,7 @@ class TestN4DefinedAgain:
         with subclass(1):
             assert dict(Snapshot.capture()) == {newer: 1}
         assert Snapshot(subclass(2)).run(newer.current) == 2
-        with pytest.raises(TypeError, match="with Cell: set carried there, for both$"):
+        with pytest.raises(TypeError, match=r"with Cell: set carried there, for both$"):
             type("Sub", (older,), {"carried": False})
 
     def test_another_class_of_the_same_name_is_refused(self) -> None:
