@@ -257,6 +257,18 @@ class TestS4DefinedAgain:
         ]
         assert self.classes(Snapshot(kept[1](1))) == kept[2:]
 
+    def test_an_older_one_beside_others(self) -> None:
+        one: ContextVar[int] = ContextVar("one", default=0)
+        two: ContextVar[int] = ContextVar("two", default=0)
+        older: list[Any] = [
+            type("Cell", (VarContext,), {"var": var}) for var in (one, two)
+        ]
+        snapshot = Snapshot(older[1](2), older[0](1), TenantContext("t"))
+        newest = type("Cell", (VarContext,), {"var": one})
+        _, (values,) = cast("Any", snapshot.__reduce__())
+        # Both older ones travel under the newest name. What the newer has bound counts.
+        assert values == {newest: 2, TenantContext: "t"}
+
     def test_not_another_of_the_same_function(self) -> None:
         def make() -> Any:
             class Local(VarContext[int]):
@@ -430,14 +442,52 @@ class TestN4Late:
             carried = carry(late.current)
         assert carried() == 1
 
+    def test_is_declared_once_however_often_it_is_used(self) -> None:
+        class Late(VarContext[int]):
+            pass
+
+        Late.var = ContextVar("late", default=0)
+        Late(1)
+        later: Any = type(
+            "Later", (VarContext,), {"var": ContextVar("later", default=0)}
+        )
+        before = _variables.declared_variables()
+        Late(2)
+        assert _variables.declared_variables() == before
+        assert later.var in before
+
+    def test_another_base_gets_the_arguments(self) -> None:
+        class Base:
+            __slots__ = ()
+
+            def __new__(cls, *args: Any, **options: Any) -> Any:
+                got.append((cls, args, options))
+                return super().__new__(cls)
+
+        class Late(VarContext[int], Base):
+            def __init__(self, value: int, *, extra: int) -> None:
+                super().__init__(value + extra)
+
+        got: list[object] = []
+        Late.var = ContextVar("late", default=0)
+        assert Late(1, extra=2).value == 3
+        assert got == [(Late, (1,), {"extra": 2})]
+
 
 class TestN4NoValue:
     """A context whose value was never set has an error that says what to write."""
 
     def check(self, context: Any) -> None:
-        name = type(context).__name__
-        with pytest.raises(ContextError, match=f"{name} has no value to bind"):
+        before = _variables.declared_variables()
+        remedy = (
+            f"this {type(context).__qualname__} has no value to bind: call "
+            "super().__init__(value) in its __init__, or set self.value (in a "
+            "dataclass: name a field value, or set it in __post_init__)"
+        )
+        with pytest.raises(ContextError) as caught:
             context.__enter__()
+        assert str(caught.value) == remedy
+        assert _variables.declared_variables() == before
         with pytest.raises(ContextError, match=r"super\(\).__init__\(value\)"):
             context(held)()
         assert active_contexts() == ()
@@ -450,6 +500,20 @@ class TestN4NoValue:
                 self.tenant = tenant
 
         self.check(Forgetful("t"))
+
+    def test_a_class_without_variable_that_makes_its_instances_itself(self) -> None:
+        class Own(VarContext[int]):
+            def __new__(cls) -> Any:
+                return object.__new__(cls)
+
+            def __init__(self) -> None:
+                pass
+
+        with pytest.raises(TypeError, match="Own binds no variable"):
+            Own().__enter__()
+
+    def test_it_has_a_repr(self) -> None:
+        assert repr(PlanContext.__new__(PlanContext)) == "PlanContext()"
 
     def test_a_plan_context(self) -> None:
         class Forgetful(PlanContext):

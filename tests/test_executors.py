@@ -388,6 +388,22 @@ class TestS6CopyContext:
             assert current_other.get() == "other"
             assert copying.submit(held, TenantContext.var).result() == UNSET
 
+    def test_what_is_not_carried_and_not_set_stays_unset(
+        self, copying: Executor
+    ) -> None:
+        assert copying.submit(held, StaysContext.var).result() == UNSET
+
+    def test_takes_arguments_of_any_name(self, copying: Executor) -> None:
+        future = copying.submit(echo, 1, fn=2, self=3)
+        assert future.result() == ((1,), {"fn": 2, "self": 3})
+
+    @pytest.mark.parametrize("wrap", [ContextExecutor, ContextThreadPoolExecutor])
+    def test_only_if_asked_for(self, wrap: Any) -> None:
+        current_other.set("span")
+        of_pool: Any = ThreadPoolExecutor(1) if wrap is ContextExecutor else 1
+        with wrap(of_pool) as executor:
+            assert executor.submit(current_other.get).result() == "other"
+
     def test_map_takes_the_same_along_to_all_jobs(self, copying: Executor) -> None:
         current_other.set("span")
         barrier = threading.Barrier(2)
@@ -414,8 +430,12 @@ class TestS6CopyContext:
                 pickle.dumps((fn, args, kwargs))
                 raise AssertionError
 
-        with pytest.raises(TypeError, match="within one process"):
+        with pytest.raises(TypeError) as caught:
             ContextExecutor(Pickling(), copy_context=True).submit(len, "")
+        assert str(caught.value) == (
+            "copy_context=True works within one process: a Context cannot be pickled. "
+            "Without it, the executor takes along what VarContext classes declare"
+        )
 
 
 class TestS5Executor:
@@ -431,11 +451,49 @@ class TestS5Executor:
         with ContextExecutor(Cluster()) as executor:
             pass
         executor.shutdown(wait=False)
-        assert calls == [True, False]
+        executor.shutdown()
+        assert calls == [True, False, True]
         inner = ThreadPoolExecutor()
         ContextExecutor(inner).shutdown(cancel_futures=True)
         with pytest.raises(RuntimeError, match="after shutdown"):
             inner.submit(look)
+
+    def test_shutdown_cancels_what_has_not_begun(self) -> None:
+        executor = ContextExecutor(ThreadPoolExecutor(1))
+        begun, ended = threading.Event(), threading.Event()
+
+        def job() -> None:
+            begun.set()
+            ended.wait()
+
+        executor.submit(job)
+        begun.wait()
+        waiting = executor.submit(look)
+        executor.shutdown(wait=False, cancel_futures=True)
+        ended.set()
+        assert waiting.cancelled()
+
+    def test_a_thread_pool_takes_the_arguments_of_its_base(self) -> None:
+        with ContextThreadPoolExecutor(1, "named") as executor:
+            name = executor.submit(lambda: threading.current_thread().name).result()
+        assert name == "named_0"
+
+    @pytest.mark.parametrize("given", [ThreadPoolExecutor, 3])
+    def test_it_says_what_it_wraps(self, given: Any) -> None:
+        shown = {3: "an object of type int"}.get(given, "the class ThreadPoolExecutor")
+        with pytest.raises(TypeError) as caught:
+            ContextExecutor(given)
+        assert str(caught.value) == (
+            "ContextExecutor wraps an executor, such as ThreadPoolExecutor(4); got "
+            f"{shown}. ContextThreadPoolExecutor(4) is a thread pool"
+        )
+
+    def test_it_says_what_a_job_is(self, pool: Pool) -> None:
+        given: Any = 3
+        with pytest.raises(TypeError) as caught:
+            pool.executor.submit(given)
+        said = "a job must be callable, got an object of type int"
+        assert str(caught.value) == said
 
 
 class TestAsyncS5DefaultExecutor:

@@ -425,6 +425,16 @@ class TestF1WhatRunsLater:
             result = carried()
         assert outcome(result) == "p"
 
+    def test_a_generator_does_not_become_awaitable(self) -> None:
+        result = plan_context("p")(lambda: (held() for _ in range(1)))()
+        assert not inspect.isawaitable(result)
+        assert [*result] == ["p"]
+
+    def test_a_refusal_names_what_has_returned(self) -> None:
+        decorated = Sync("t")(hidden(generator))
+        with pytest.raises(TypeError, match="decorating generator would not"):
+            decorated()
+
     def test_a_generators_consumer_does_not_see_it(self) -> None:
         def rows() -> Values:
             with plan_context("inner"):

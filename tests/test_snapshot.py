@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import gc
 import inspect
@@ -539,6 +540,35 @@ class TestS2SectionR:
         assert [path.name for path in frames] == [Path(__file__).name]
 
 
+class TestS2Run:
+    @pytest.mark.parametrize("name", ["__enter__", "__exit__"])
+    def test_calls_an_override_of_either(self, name: str) -> None:
+        def override(self: Snapshot, *args: object) -> Any:
+            calls.append(name)
+            return getattr(Snapshot, name)(self, *args)
+
+        calls: list[str] = []
+        cls: Any = type("Noisy", (Snapshot,), {name: override})
+        assert cls(plan_context("p")).run(held) == "p"
+        assert calls == [name]
+
+    def test_the_block_is_its_own(self) -> None:
+        """By hand it cannot be left, though the Snapshot is the same (R3)."""
+
+        def body() -> object:
+            with pytest.warns(ForeignExitWarning):
+                leave(snapshot)
+            return held()
+
+        snapshot = Snapshot(plan_context("p"))
+        assert snapshot.run(body) == "p"
+
+    def test_a_deep_copy_keeps_what_is_shared(self) -> None:
+        value: Any = ["t"]
+        snapshot, other = copy.deepcopy((Snapshot(TenantContext(value)), value))
+        assert snapshot[TenantContext] is other is not value
+
+
 @pytest.mark.anyio
 class TestAsyncS2SectionR:
     async def test_shared_by_tasks_at_once(self) -> None:
@@ -835,6 +865,16 @@ class TestS3Carry:
         for thread in threads:
             thread.join()
         assert results == ["p"] * 8
+
+
+class TestS3Call:
+    def test_annotations_and_kind_can_be_asked_of_its_call(self) -> None:
+        async def work(number: int) -> int:
+            return number
+
+        carried: Any = carry(work)
+        assert inspect.iscoroutinefunction(carried.__call__)
+        assert inspect.signature(carried.__call__) == inspect.signature(work)
 
 
 class TestS3Callbacks:
