@@ -403,6 +403,31 @@ HIDING: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
 UNDER: list[Callable[[Any], Any]] = [plan_context("p"), Snapshot(plan_context("p"))]
 
 
+class TestR10Overrides:
+    """An override of the sync exit sees in ``async with`` what it sees in ``with``."""
+
+    def test_the_exception_and_its_traceback(self) -> None:
+        got: list[object] = []
+
+        class Noting(TenantContext):
+            @override
+            def __exit__(self, *exc: Any) -> Any:  # noqa: PYI036 - handed on
+                got.extend(exc)
+                return super().__exit__(*exc)
+
+        async def work() -> None:
+            async with Noting("t"):
+                raise error
+
+        error = ValueError()
+        with pytest.raises(ValueError, match=r"^$"):
+            asyncio.run(work())
+        kind, value, traceback = got
+        assert kind is ValueError
+        assert value is error
+        assert isinstance(traceback, types.TracebackType)
+
+
 class TestF1WhatRunsLater:
     """A plain function may return what has not begun."""
 

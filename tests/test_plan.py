@@ -70,6 +70,25 @@ class TestN1Refusals:
         assert repr(name) in str(error.value)
         assert type(name).__name__ in str(error.value)
 
+    def test_the_whole_of_what_a_function_is_told(self) -> None:
+        given: Any = len
+        with pytest.raises(TypeError) as error:
+            PlanContext(given)
+        assert str(error.value) == (
+            f"plan_name must be a str, or None for no plan; got {len!r} of type "
+            "builtin_function_or_method. To decorate a function, write "
+            '@plan_context("name")'
+        )
+
+    def test_a_name_that_forges_is_told_why(self) -> None:
+        with pytest.raises(ValueError, match="plan_name") as error:
+            PlanContext("a\nb")
+        assert str(error.value) == (
+            "plan_name must have something to see in it, and no control character, "
+            "line separator, lone surrogate or bidirectional control; "
+            r"got 'a\nb'. For no plan, pass None"
+        )
+
     @pytest.mark.parametrize("name", [10**5000, [10**5000]], ids=["int", "list"])
     def test_what_python_does_not_write(self, name: Any) -> None:
         kind = f"got an object of type {type(name).__name__}$"
