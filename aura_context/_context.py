@@ -20,7 +20,7 @@ from typing import (
 )
 
 from . import _functions, _stack
-from ._variables import declare, declaring_class, default
+from ._variables import declare, default, is_declared
 from .exceptions import ContextError, ForeignExitWarning, NotBoundError
 
 
@@ -181,7 +181,7 @@ class VarContext(_stack.Binding, BaseContext, Generic[T]):
 
     def __init__(self, value: T) -> None:
         cls = type(self)
-        if not hasattr(cls, "_is_declared") or declaring_class(cls.var) is None:
+        if not (hasattr(cls, "_is_declared") and is_declared(cls.var)):
             cls._declare_late()
         self.value = value  # type: ignore[misc] # where the subclass keeps it
 

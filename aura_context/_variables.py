@@ -46,6 +46,11 @@ class Declaration:
 _declarations: dict[ContextVar[Any], Declaration] = {}
 
 
+def is_declared(var: ContextVar[Any]) -> bool:
+    """Return whether a class declares the variable."""
+    return var in _declarations
+
+
 def declaring_class(var: ContextVar[Any]) -> type[Any] | None:
     """Return the class that declares the variable; its subclasses share it."""
     declaration = _declarations.get(var)
