@@ -65,12 +65,13 @@ class GroupEntry(Entry):
             part.var_token = var.set(value)
 
     def reset(self) -> bool:
-        """Undo a block that set each variable; return False if it is not that usual."""
-        parts = self.bound.values()
-        if not parts or any(part.var_token is SAME for part in parts):
-            return False
-        for part in parts:
-            if self.covered or part.var.reset(part.var_token):  # type: ignore[func-returns-value,arg-type] # pyright: ignore[reportArgumentType] - a state is refused
+        """Undo what the block did; return False if only `Entry.leave` can do that."""
+        for part in self.bound.values():
+            token = part.var_token
+            if token is SAME:
+                if part.var.get(MISSING) is not part.before:  # set raw in the block
+                    return False
+            elif self.covered or part.var.reset(token):  # type: ignore[func-returns-value,arg-type] # pyright: ignore[reportArgumentType] - a state is refused
                 return False
         for var in self.declared:
             if var.get(MISSING) is not MISSING and var not in self.bound:
