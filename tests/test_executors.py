@@ -399,9 +399,10 @@ class TestS6CopyContext:
 
     @pytest.mark.parametrize("wrap", [ContextExecutor, ContextThreadPoolExecutor])
     def test_only_if_asked_for(self, wrap: Any) -> None:
-        current_other.set("span")
         of_pool: Any = ThreadPoolExecutor(1) if wrap is ContextExecutor else 1
         with wrap(of_pool) as executor:
+            executor.submit(int).result()  # the worker starts before anything is set
+            current_other.set("span")
             assert executor.submit(current_other.get).result() == "other"
 
     def test_map_takes_the_same_along_to_all_jobs(self, copying: Executor) -> None:
