@@ -716,14 +716,15 @@ def strikes(body: Callable[[int], bool]) -> int:
     Without the collector: a generator that another test has dropped could take its last
     step in the middle, and take along what is kept open there (F2).
     """
-    step = 1
+    step, was_enabled = 1, gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         while Context().run(body, step):
             step += 1
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
     return step
 
 
