@@ -69,7 +69,7 @@ def end(handle: Any, entry: Entry) -> Sequence[Suspended]:
         return ()
     if entry() is None or not entry.belongs_here():
         return ()
-    if all(each is not entry for each in walk(stack.get())):
+    if entry not in walk(stack.get()):
         return ()
     blocks = [_suspend(each) for each in _of_step(entry) if each.belongs_here()]
     return [block for block in reversed(blocks) if block is not None]

@@ -72,7 +72,7 @@ class PlanContext(VarContext[str | None]):
     @override
     def describe(self) -> str:
         """Return what messages show: a plan's name is no secret (N6)."""
-        return f"{type(self).__qualname__}({self.value!r})"
+        return super().__repr__()
 
 
 def plan_context(plan_name: str | None) -> PlanContext:

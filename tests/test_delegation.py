@@ -584,6 +584,32 @@ UNDER: list[Callable[[Any], Any]] = [
 ]
 
 
+def rows(argument: Thing) -> Values:
+    reference = weakref.ref(argument)
+    del argument
+    yield reference() is None
+
+
+async def work(argument: Thing) -> bool:
+    reference = weakref.ref(argument)
+    del argument
+    return reference() is None
+
+
+async def events(argument: Thing) -> AsyncValues:
+    reference = weakref.ref(argument)
+    del argument
+    yield reference() is None
+
+
+FREED: dict[str, Callable[..., Any]] = {
+    "generator": rows,
+    "coroutine": work,
+    "async generator": events,
+}
+"""Each says whether its argument is gone."""
+
+
 class TestF3Arguments:
     """The wrapper of what runs later keeps neither arguments nor values alive."""
 
@@ -591,27 +617,7 @@ class TestF3Arguments:
     @pytest.mark.parametrize("keyword", [False, True])
     @pytest.mark.parametrize("kind", ["generator", "coroutine", "async generator"])
     def test_are_freed(self, kind: str, under: Any, *, keyword: bool) -> None:
-        def rows(argument: Thing) -> Values:
-            reference = weakref.ref(argument)
-            del argument
-            yield reference() is None
-
-        async def work(argument: Thing) -> bool:
-            reference = weakref.ref(argument)
-            del argument
-            return reference() is None
-
-        async def events(argument: Thing) -> AsyncValues:
-            reference = weakref.ref(argument)
-            del argument
-            yield reference() is None
-
-        functions: dict[str, Any] = {
-            "generator": rows,
-            "coroutine": work,
-            "async generator": events,
-        }
-        function = under(functions[kind])
+        function = under(FREED[kind])
         # Not within `assert`: pytest keeps what is called there.
         result = function(argument=Thing()) if keyword else function(Thing())
         if kind == "generator":
@@ -625,22 +631,7 @@ class TestF3Arguments:
 
     @pytest.mark.parametrize("under", UNDER, ids=["context", "snapshot", "carried"])
     def test_self_is_freed(self, under: Any) -> None:
-        def rows(self: object) -> Values:
-            reference = weakref.ref(self)
-            del self
-            yield reference() is None
-
-        async def work(self: object) -> bool:
-            reference = weakref.ref(self)
-            del self
-            return reference() is None
-
-        async def events(self: object) -> AsyncValues:
-            reference = weakref.ref(self)
-            del self
-            yield reference() is None
-
-        methods = {each.__name__: under(each) for each in (rows, work, events)}
+        methods = {each.__name__: under(each) for each in FREED.values()}
         owner: Any = type("Owner", (), methods)
         steps = owner().rows()
         assert next(steps)

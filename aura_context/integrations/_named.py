@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from aura_context import PlanContext, VarContext
+from aura_context import VarContext
 
 
 Contexts: TypeAlias = Mapping[str, type[VarContext[Any]]]
@@ -72,8 +72,8 @@ def shown(name: object) -> str:
 
 def described(given: object) -> str:
     """Describe what was given, for an error, without its value (rule N6)."""
-    if isinstance(given, type | PlanContext):
+    if isinstance(given, type):
         return repr(given)
     if isinstance(given, VarContext):
-        return f"{type(given).__qualname__}(...)"  # pyright: ignore[reportUnknownArgumentType] - of any value
+        return given.describe()
     return f"an object of type {type(given).__qualname__}"

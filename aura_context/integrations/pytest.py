@@ -18,7 +18,6 @@ from unittest import IsolatedAsyncioTestCase
 import pytest
 
 from aura_context import (
-    PlanContext,
     Snapshot,
     VarContext,
     _stack,
@@ -64,7 +63,7 @@ class _State:
             # A Snapshot binds them all.
             if isinstance(context, Snapshot) or context.var is cls.var
         }
-        words = [f"{_shown(context)} open" for context in opened]
+        words = [f"{context.describe()} open" for context in opened]
         words += [
             _changed(cls, cls.var.get())
             for cls in self._changed()
@@ -158,12 +157,6 @@ class _State:
 
 
 # Values may be secrets: only a plan's is shown.
-
-
-def _shown(context: VarContext[Any] | Snapshot) -> str:
-    if isinstance(context, PlanContext):
-        return repr(context)
-    return f"{type(context).__qualname__}(...)"
 
 
 def _changed(cls: type[VarContext[Any]], now: object) -> str:
