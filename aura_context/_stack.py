@@ -95,9 +95,7 @@ class Part:
         by now: a block that was entered meanwhile may be the heir (R13).
         """
         var, before, token = self.var, self.before, self.var_token
-        if (
-            token is LEFT or before is ENTERING
-        ):  # settled meanwhile, or nothing done yet
+        if token is LEFT or before is ENTERING:  # settled meanwhile, or not entered
             return True
         if heir is None:
             try:

@@ -282,6 +282,16 @@ class TestS2Block:
                     var.set("raw")
             assert read() == ("q", None, 0, "none")
 
+    def test_so_is_what_was_bound_already(self) -> None:
+        with plan_context("p"), TenantContext("t"):
+            with Snapshot.capture():
+                current_plan_name.set("raw")
+            assert seen()[:2] == ("p", "t")
+            with Snapshot(plan_context("q"), TenantContext("t")):
+                current_tenant.set("raw")
+            assert seen()[:2] == ("p", "t")
+        assert seen() == NOTHING
+
     def test_run(self) -> None:
         snapshot = Snapshot(plan_context("p"))
 

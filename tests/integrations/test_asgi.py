@@ -35,6 +35,7 @@ from .servers import PATIENCE, listening, returning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
+    from types import TracebackType
 
 
 # What the older uvicorns used of websockets.
@@ -431,6 +432,28 @@ class TestLeftovers:
                 assert current_plan_name.get() is None
 
         asyncio.run(three_requests())
+
+    def test_an_override_of_the_exit_sees_its_own_plan(self) -> None:
+        """Not that of a block which the application has forgotten."""
+        seen: list[str | None] = []
+
+        class Audited(PlanContext):
+            async def __aexit__(
+                self,
+                kind: type[BaseException] | None,
+                error: BaseException | None,
+                traceback: TracebackType | None,
+            ) -> Any:
+                seen.append(current_plan_name.get())
+                return await super().__aexit__(kind, error, traceback)
+
+        async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+            forgotten.__enter__()
+
+        forgotten = plan_context("forgotten")
+        bound: Any = ContextMiddleware(app, lambda _: Audited("p"))
+        asyncio.run(bound({"type": "http"}, None, None))
+        assert seen == ["p"]
 
     @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
     def test_nor_of_one_that_leaves_every_block_it_finds(self) -> None:
