@@ -1,4 +1,4 @@
-"""Try to break the package for some minutes, and write down what came out.
+"""Try to break the package for some minutes, and write down what was found.
 
     python proof/prove.py [--minutes N] [--check]
 
@@ -95,7 +95,7 @@ def main() -> int:
     print(content)
     if not asked.check:
         peers = ", ".join(f"{name} {version(name)}" for name in PEERS)
-        content = f"{content}Beside it: {peers}.\n"
+        content = f"{content}Compared with {peers}.\n"
         PAGE.write_text(filled(PAGE.read_text("utf-8"), content), "utf-8")
     wrong = [line for table in tables for line in table.wrong()]
     for line in wrong:

@@ -68,7 +68,7 @@ results: Any = Results(  # type: ignore[no-untyped-call]  # likewise
     backend=RedisBackend(client=broker.client)
 )
 broker.add_middleware(results)
-# Before all others, so that it is the outermost: what they publish goes along too.
+# Before all others, as the outermost: what they publish carries the plan too.
 broker.add_middleware(PlanMiddleware(), before=dramatiq.Middleware)
 dramatiq.set_broker(broker)
 

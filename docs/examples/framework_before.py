@@ -42,7 +42,7 @@ async def run_plan(
     check(steps)  # leak 1: an error here comes before the try
     loop = asyncio.get_running_loop()
     try:
-        # leak 3: the bare executor does not take the plan along
+        # leak 3: the bare executor does not carry the plan
         return [await loop.run_in_executor(None, step) for step in steps]
     finally:
         await closing.wait()  # leak 2: a cancellation here skips the reset

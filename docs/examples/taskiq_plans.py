@@ -54,7 +54,7 @@ URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 broker = (
     ListQueueBroker(URL, socket_timeout=None)  # it waits for messages
     .with_result_backend(RedisAsyncResultBackend(URL))
-    # The first is the outermost: what the others publish goes along too.
+    # The first is the outermost: what the others publish carries the plan too.
     .with_middlewares(PlanMiddleware(), SimpleRetryMiddleware())
 )
 
