@@ -54,7 +54,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         "pytest_runtest_protocol", [sys.modules[__name__]]
     )
     result: object = context.run(run, item=item, nextitem=nextitem)
-    if COLLECTS_ANYWHERE:
+    if nextitem is None or nextitem.path != item.path:
+        # What this file's tests left suspended in a block is closed before the next
+        # file's, as a finaliser that uses blocks may do what a test expects not yet.
+        Context().run(gc.collect)
+    elif COLLECTS_ANYWHERE:
         gc.collect(1)
     return result
 

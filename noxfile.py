@@ -78,10 +78,13 @@ def run_tests(session: nox.Session, *args: str) -> None:
 
 def run_covered(session: nox.Session, *args: str) -> None:
     """Run the tests as well, and write down what they cover."""
+    # A file for each process of each session. Nothing old is ever combined.
+    file = Path(f".coverage.{session.name}").absolute()
+    for old in file.parent.glob(f"{file.name}.*"):
+        old.unlink()
     session.run(
         *("coverage", "run", "-m", "pytest", *args, *session.posargs),
-        # One file for each session, written anew: nothing old is ever combined.
-        env={**INSTALLED, "COVERAGE_FILE": f".coverage.{session.name}"},
+        env={**INSTALLED, "COVERAGE_FILE": str(file)},
     )
 
 
@@ -125,11 +128,14 @@ def freethreaded(session: nox.Session) -> None:
     session.run("python", "tests/programs/stress.py", "20", env=INSTALLED)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=[each for each in PYTHONS if each >= "3.14"])
 def cover(session: nox.Session) -> None:
-    """Run the tests, and write down what they cover, for `coverage`."""
+    """Run the tests, and write down what they cover, for `coverage`.
+
+    Older Pythons can do so only with a trace function, and some tests set their own.
+    """
     install(session, "tests", "coverage")
-    run_covered(session)
+    run_covered(session, *PARALLEL)
 
 
 # The group to install, the one to pin, and what to run.
@@ -353,9 +359,8 @@ if os.environ.get("MUTANT_UNDER_TEST") == "stats":
 def bench(session: nox.Session) -> None:
     """Measure; `-- --check` fails if a target is missed, `-- --write` writes the page.
 
-    `-- --check --quick` is for a machine that does other things too: a minute at most,
-    at small sizes, without the libraries that it is compared with, and with more
-    tolerance.
+    `-- --quick` shows in a minute that each program runs: at small sizes, without the
+    libraries that it is compared with. What it measures is rough.
     """
     quick = "--quick" in session.posargs
     install(session, *([] if quick else ["bench"]))
