@@ -34,6 +34,7 @@ TITLES = {
     "TestR11KeyboardInterrupt": "KeyboardInterrupt, at every instruction",
     "TestR13Finalisers": "a finaliser that uses blocks, after every call",
     "TestR13KeptOpen": "code that keeps a block open, at every call and line",
+    "TestR13Settling": "code that uses blocks while others are settled, at every line",
     "TestR13Hooks": "profile and trace functions, the collector, signals",
 }
 FILES = {

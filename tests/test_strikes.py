@@ -457,11 +457,16 @@ class TestR13KeptOpen:
         assert strikes(body) > 20
 
 
-class TestR13Settled:
-    """What runs in the middle of an enter may settle what that enter is settling."""
+class TestR13Settling:
+    """An abandoned block is put right while something else uses blocks as well."""
+
+    ABANDONED: ClassVar[list[Callable[[], PlanContext | Snapshot]]] = [
+        lambda: plan_context("abandoned"),
+        lambda: Snapshot(plan_context("abandoned"), TenantContext("abandoned")),
+    ]
 
     @pytest.mark.parametrize("before", [UNSET, 7])
-    def test_at_each_line(self, before: object) -> None:
+    def test_a_block_below_a_snapshot(self, before: object) -> None:
         def use_blocks() -> None:
             with RunContext(-1):
                 assert held(current_run) == -1
@@ -482,15 +487,6 @@ class TestR13Settled:
             return counter.left <= 0
 
         assert strikes(body) > 100
-
-
-class TestR13Settling:
-    """An abandoned block is put right while something else uses blocks as well."""
-
-    ABANDONED: ClassVar[list[Callable[[], PlanContext | Snapshot]]] = [
-        lambda: plan_context("abandoned"),
-        lambda: Snapshot(plan_context("abandoned"), TenantContext("abandoned")),
-    ]
 
     @pytest.mark.parametrize("before", [UNSET, "before"])
     @pytest.mark.parametrize("make", ABANDONED)
