@@ -53,10 +53,12 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
 class Runner:
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
-        pytester.makeini(
-            "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
-            "filterwarnings = error\n"
-        )
+        self.configure("filterwarnings = error")
+
+    def configure(self, *lines: str) -> None:
+        """Write the configuration of the tests."""
+        lines = ("[pytest]", "asyncio_default_fixture_loop_scope = function", *lines)
+        self.pytester.makeini("\n".join(lines))
 
     def __call__(self, source: str, *args: str, **outcomes: int) -> pytest.LineMatcher:
         """Run these tests under the plugin; check what comes out."""
@@ -978,14 +980,13 @@ class TestWarnings:
     """
 
     def test_a_foreign_exit_is_shown(self, run: Runner) -> None:
-        run.pytester.makeini("[pytest]\n")
-        out = run(self.SOURCE, "-p", "no:asyncio", passed=1, warnings=1)
+        run.configure()
+        out = run(self.SOURCE, passed=1, warnings=1)
         out.fnmatch_lines(["*ForeignExitWarning*"])
 
     @pytest.mark.parametrize("how", ["ini", "option"])
     def test_unless_the_configuration_hides_it(self, run: Runner, how: str) -> None:
         ignore = "ignore::aura_context.ForeignExitWarning"
-        ini = f"filterwarnings = {ignore}\n" if how == "ini" else ""
-        run.pytester.makeini(f"[pytest]\n{ini}")
-        options = ("-W", ignore) if how == "option" else ()
-        run(self.SOURCE, "-p", "no:asyncio", *options, passed=1, warnings=0)
+        run.configure(*[f"filterwarnings = {ignore}"] if how == "ini" else [])
+        options = ["-W", ignore] if how == "option" else []
+        run(self.SOURCE, *options, passed=1, warnings=0)
