@@ -25,10 +25,6 @@ class _Job(Generic[P, R]):
     """A function, and what to run it under in the worker."""
 
     def __init__(self, function: Callable[P, R]) -> None:
-        # Not all callers check types.
-        if not callable(function):
-            msg = f"a job must be callable, got {describe(function)}"
-            raise TypeError(msg)
         self.function = function
         self.snapshot = Snapshot.capture()
 
@@ -46,15 +42,14 @@ class _Job(Generic[P, R]):
         return self.function(*args, **kwargs)
 
 
-class _JobInCopy(_Job[P, R]):
+class _JobInCopy(Generic[P, R]):
     """A function, and a copy of the caller's whole Context (S6)."""
 
     def __init__(self, function: Callable[P, R]) -> None:
-        super().__init__(function)
+        self.function = function
         self.context = copy_context()
         self.context.run(stay_behind)
 
-    @override
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         # Jobs of one `map` run at once, and a Context runs one thing at a time.
         return self.context.copy().run(self.function, *args, **kwargs)
@@ -69,6 +64,10 @@ class _JobInCopy(_Job[P, R]):
 
 def _job(function: Callable[P, R], *, copy_context: bool) -> Callable[P, R]:
     """Capture in the caller, now."""
+    # Not all callers check types.
+    if not callable(function):
+        msg = f"a job must be callable, got {describe(function)}"
+        raise TypeError(msg)
     return (_JobInCopy if copy_context else _Job)(function)
 
 
