@@ -325,7 +325,7 @@ def mutate(session: nox.Session) -> None:
     """
     # Not on 3.11, which crashes by itself if it collects inside of ContextVar.set.
     session.install(*nox.project.dependency_groups(PYPROJECT, "mutate"))
-    copy = Path(session.create_tmp(), "copy")
+    copy = Path(session.create_tmp(), "copy").absolute()
     shutil.rmtree(copy, ignore_errors=True)
     for name in ("aura_context", "docs", "tests"):
         shutil.copytree(name, copy / name)

@@ -218,7 +218,7 @@ def _run_async_generator(context: Decorator, function: Callable[..., Any]) -> An
     return wrapper
 
 
-def _first_step(generator: AsyncGenerator[Any, Any], value: None) -> Any:
+def _first_step(generator: AsyncGenerator[Any, Any], _: None) -> Any:
     """Take the first step of a generator that only its wrapper may finalise.
 
     The event loop finalises the wrapper. If it or the garbage collector finalised the
@@ -227,7 +227,7 @@ def _first_step(generator: AsyncGenerator[Any, Any], value: None) -> Any:
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, _leave_to_wrapper)
     try:
-        return generator.asend(value)
+        return generator.__anext__()
     finally:
         sys.set_asyncgen_hooks(*hooks)
 

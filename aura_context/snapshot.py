@@ -149,10 +149,10 @@ class Snapshot(_groups.Bindings, BaseContext, Mapping[type[VarContext[Any]], Any
         return f"{type(self).__qualname__}({{{', '.join(pairs)}}})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # In the order of declaration, so that the newest of a name comes last.
-        known = {cls: number for number, cls in enumerate(declared_classes())}
-        ordered = sorted(self._values, key=lambda cls: known.get(cls, -1))
-        return self._holding, ({newest(cls): self._values[cls] for cls in ordered},)
+        # Those that are declared now come last: the value of the newest counts.
+        known = [cls for cls in declared_classes() if cls in self._values]
+        values = {newest(cls): self._values[cls] for cls in [*self._values, *known]}
+        return self._holding, (values,)
 
     def __copy__(self) -> Self:
         return self

@@ -509,8 +509,9 @@ class TestN4NoValue:
             def __init__(self) -> None:
                 pass
 
+        context = Own()
         with pytest.raises(TypeError, match="Own binds no variable"):
-            Own().__enter__()
+            context.__enter__()
 
     def test_it_has_a_repr(self) -> None:
         assert repr(PlanContext.__new__(PlanContext)) == "PlanContext()"

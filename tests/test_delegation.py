@@ -182,7 +182,7 @@ class TestF3AsUndecorated:
         for rows in self.both(body):
             steps = rows()
             next(steps)
-            step = partial(steps.throw, Boom()) if thrown else partial(next, steps)
+            step = partial(steps.throw, raised()) if thrown else partial(next, steps)
             with pytest.raises(Boom) as caught:
                 step()
             error = caught.value
@@ -254,6 +254,17 @@ class TestF3AsUndecorated:
             kept = [rows()]
             with pytest.raises(ValueError, match="already executing"):
                 next(kept[0])
+
+
+def raised() -> Boom:
+    """Return an exception with a traceback."""
+
+    def origin() -> None:
+        raise Boom
+
+    with pytest.raises(Boom) as caught:
+        origin()
+    return caught.value
 
 
 def user_lines(error: BaseException) -> list[int]:
@@ -518,7 +529,7 @@ class TestAsyncF3AsUndecorated:
         async def main(rows: Callable[[], AsyncValues]) -> list[int]:
             steps = rows()
             await anext(steps)
-            step = steps.athrow(Boom()) if thrown else anext(steps)
+            step = steps.athrow(raised()) if thrown else anext(steps)
             with pytest.raises(Boom) as caught:
                 await step
             error = caught.value

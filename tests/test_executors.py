@@ -315,8 +315,10 @@ class TestS6CopyContext:
         current_other.set("span")
         with plan_context("p"), RunContext(7):
             job = copying.submit(lambda: (look(), current_other.get()))
+            results = copying.map(lambda end: (look(), current_other.get() + end), "!?")
             current_other.set("later")
         assert job.result() == (("p", 7), "span")
+        assert list(results) == [(("p", 7), "span!"), (("p", 7), "span?")]
 
     def test_what_is_not_carried_stays(self, copying: Executor) -> None:
         def job() -> object:

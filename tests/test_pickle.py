@@ -84,6 +84,39 @@ class TestS4Pickle:
         with pytest.raises(TypeError, match="cannot pickle"):
             pickle.dumps(Snapshot(TenantContext(threading.Lock())))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
+    def test_a_class_that_the_other_process_has_not_used(self) -> None:
+        """Its variable is declared no later than a Snapshot holds it."""
+        with LateContext(7):
+            data = pickle.dumps(carry(captured))
+        program = "import pickle, sys; print(pickle.load(sys.stdin.buffer)())"
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-c", program],
+            input=data,
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=60,
+            env=with_path(),
+        )
+        assert done.stdout.decode().strip() == "{'LateContext': 7}"
+
+
+class LateContext(VarContext[int]):
+    """Gets its variable after the class statement."""
+
+
+LateContext.var = ContextVar("late", default=0)
+
+
+def captured() -> dict[str, Any]:
+    """Return what a Snapshot holds here."""
+    return {cls.__qualname__: value for cls, value in Snapshot.capture().items()}
+
+
+def with_path() -> dict[str, str]:
+    """Return an environment in which a program can import what is imported here."""
+    library = str(Path(aura_context.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([library, *sys.path])}
+
 
 class NamedSnapshot(Snapshot):
     """A subclass, at module level because it is pickled by reference."""
@@ -340,13 +373,12 @@ class TestS4Scripts:
         worker, script = tmp_path / "worker.py", tmp_path / "script.py"
         worker.write_text(WORKER)
         script.write_text(PROLOGUE + SCRIPTS[name])
-        library = str(Path(aura_context.__file__).parents[1])
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-W", "error", script, worker],
             capture_output=True,
             text=True,
             check=False,
             timeout=60,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([library, *sys.path])},
+            env=with_path(),
         )
         assert (done.returncode, done.stderr) == (0, "")

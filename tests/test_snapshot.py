@@ -177,10 +177,21 @@ class TestS1Capture:
         with pytest.raises(ValueError, match="binds the same variable as another"):
             Snapshot(plan_context("a"), plan_context("b"))
 
-    @pytest.mark.parametrize("thing", ["p", None, PlanContext, {PlanContext: "p"}])
-    def test_by_hand_only_of_contexts(self, thing: Any) -> None:
-        with pytest.raises(TypeError, match="a Snapshot is made of contexts, such as"):
+    @pytest.mark.parametrize(
+        ("thing", "got"),
+        [
+            ("p", "an object of type str"),
+            (None, "an object of type NoneType"),
+            (PlanContext, "the class PlanContext"),
+            ({PlanContext: "p"}, "an object of type dict"),
+        ],
+    )
+    def test_by_hand_only_of_contexts(self, thing: Any, got: str) -> None:
+        with pytest.raises(TypeError) as caught:
             Snapshot(thing)
+        assert str(caught.value) == (
+            f"a Snapshot is made of contexts, such as plan_context('name'); got {got}"
+        )
 
 
 class TestS1NotCarried:

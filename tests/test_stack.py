@@ -22,6 +22,7 @@ import pytest
 from aura_context import (
     ForeignExitWarning,
     PlanContext,
+    _stack,
     active_contexts,
     current_plan_name,
     plan_context,
@@ -686,6 +687,31 @@ class TestAsyncR5NeverEntered:
 
         with pytest.warns(ForeignExitWarning):
             asyncio.run(main())
+
+
+class TestR5Leftovers:
+    """What a request or task leaves open is left where it ends, and nowhere else."""
+
+    def test_where_the_block_is_not_open(self) -> None:
+        with plan_context("p"), TenantContext("t"):
+            before = active_contexts()
+            _stack.leave_leftovers(plan_context("p"))
+            assert active_contexts() == before
+
+    def test_in_a_context_that_inherited_the_block(self) -> None:
+        def child() -> None:
+            with TenantContext("child"):
+                before = active_contexts()
+                _stack.leave_leftovers(outer)
+                assert active_contexts() == before
+                assert held(current_tenant) == "child"
+
+        with plan_context("p") as outer:
+            TenantContext("t").__enter__()
+            copied(child)
+            _stack.leave_leftovers(outer)
+            assert active_contexts() == (outer,)
+            assert held(current_tenant) == UNSET
 
 
 class TestR7Exceptions:

@@ -30,9 +30,11 @@ from .contexts import (
     AsyncValues,
     Boom,
     Elsewhere,
+    RunContext,
     TenantContext,
     Values,
     copied,
+    current_run,
     current_tenant,
     fresh,
     held,
@@ -205,6 +207,19 @@ class TestF2BlocksOfTheBody:
             token = current_plan_name.set("raw")
             assert list(plan_context("p")(rows)(token)) == [UNSET, None]
             assert held() == "raw"
+
+        fresh(consume)
+
+    def test_so_does_one_in_a_block_of_the_body(self) -> None:
+        def rows(token: contextvars.Token[int]) -> Values:
+            with RunContext(7):
+                current_run.reset(token)
+                yield current_run.get()
+                yield current_run.get()
+
+        def consume() -> None:
+            token = current_run.set(5)
+            assert list(plan_context("p")(rows)(token)) == [0, 0]
 
         fresh(consume)
 
@@ -594,6 +609,23 @@ class TestF2Begin:
         with pytest.raises(ContextError, match=r"super\(\).__init__"):
             next(steps)
         assert (held(current_tenant), active_contexts()) == (UNSET, ())
+
+
+class TestF2Names:
+    def test_an_attribute_of_a_context_has_any_name(self) -> None:
+        class Stepwise(TenantContext):
+            is_step = True
+
+        @plan_context("p")
+        def rows() -> Values:
+            with RunContext(7), Stepwise("t") as context:
+                yield held(current_run), held(current_tenant)
+                assert active_contexts()[-1] is context
+                yield held(current_run), held(current_tenant)
+
+        for row in rows():
+            assert row == (7, "t")
+            assert (held(current_run), active_contexts()) == (UNSET, ())
 
 
 class TestF2Snapshot:

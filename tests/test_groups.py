@@ -1,0 +1,132 @@
+"""Rule S2: how a Snapshot's block ends, as usual and otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aura_context import (
+    Snapshot,
+    _stack,
+    active_contexts,
+    current_plan_name,
+    plan_context,
+)
+
+from .contexts import (
+    UNSET,
+    RunContext,
+    TenantContext,
+    abandon,
+    current_run,
+    current_tenant,
+    fresh,
+    held,
+    leave,
+)
+
+
+def test_a_name_that_is_bound_already_is_not_set() -> None:
+    """R2: an equal str counts as the same, and the variable keeps its own."""
+    with plan_context("".join(["nightly", " plan"])):
+        outer = held()
+        with Snapshot(plan_context("".join(["nightly ", "plan"]))):
+            assert held() is outer
+        assert held() is outer
+
+
+class TestS2Cost:
+    """The usual exit resets what the block set, and searches for nothing."""
+
+    @pytest.fixture
+    def unusual(self, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+        """Return the handles whose exits were not the usual ones."""
+        handles: list[object] = []
+        leave_unusually = _stack.Handle.leave_unusually
+
+        def noting(handle: _stack.Handle) -> Any:
+            handles.append(handle)
+            return leave_unusually(handle)
+
+        monkeypatch.setattr(_stack.Handle, "leave_unusually", noting)
+        return handles
+
+    def test_of_what_it_binds_and_of_what_it_does_not(
+        self, unusual: list[object]
+    ) -> None:
+        snapshot = Snapshot(plan_context("p"), TenantContext("t"))
+        with snapshot:
+            pass
+        with plan_context("p"), RunContext(7), snapshot, snapshot:
+            assert (held(), held(current_tenant)) == ("p", "t")
+        assert unusual == []
+
+    def test_of_a_variable_that_is_set_raw_inside(self, unusual: list[object]) -> None:
+        with Snapshot():
+            current_plan_name.set("raw")
+        assert current_plan_name.get() is None
+        with Snapshot(plan_context("p")):
+            current_plan_name.set("raw")
+        assert current_plan_name.get() is None
+        assert unusual == []
+
+    def test_of_the_blocks_around_it(self, unusual: list[object]) -> None:
+        with plan_context("p"), Snapshot(), Snapshot(), RunContext(7):
+            pass
+        assert (active_contexts(), unusual) == ((), [])
+
+    def test_an_enter_settles_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settled: list[object] = []
+        settle = _stack.settle
+
+        def noting(top: Any) -> Any:
+            settled.append(top)
+            return settle(top)
+
+        monkeypatch.setattr(_stack, "settle", noting)
+        with plan_context("p"), Snapshot(), Snapshot(), plan_context("q"):
+            pass
+        assert settled == []
+
+
+class TestS2OutOfOrder:
+    """A variable that the Snapshot does not hold, and that was not set before it."""
+
+    def test_set_raw_below_a_block_that_is_left_last(self) -> None:
+        snapshot = Snapshot().__enter__()
+        current_run.set(5)
+        inner = RunContext(7).__enter__()
+        leave(snapshot)
+        assert current_run.get() == 7
+        leave(inner)
+        assert current_run.get() == 0
+
+    def test_reset_raw_above_a_block_that_is_left_first(self) -> None:
+        def run() -> None:
+            token = current_run.set(3)
+            outer = RunContext(4).__enter__()
+            current_run.reset(token)
+            snapshot = Snapshot().__enter__()
+            leave(outer)
+            assert current_run.get() == 0
+            leave(snapshot)
+            assert current_run.get() == 3
+
+        fresh(run)
+
+    @pytest.mark.parametrize("value", [5, None])
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_set_raw_in_a_block_that_is_abandoned(self, value: Any) -> None:
+        def hold() -> Any:
+            with Snapshot():
+                yield
+
+        steps = hold()
+        next(steps)
+        current_run.set(value)
+        abandon(steps)
+        with plan_context("next"):
+            assert current_run.get() == value
+        assert current_run.get() == value
+        assert held() == UNSET
