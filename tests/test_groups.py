@@ -77,17 +77,23 @@ class TestS2Cost:
         assert (active_contexts(), unusual) == ((), [])
 
     def test_an_enter_settles_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        settled: list[object] = []
-        settle = _stack.settle
+        """Nor does it finish what nothing has interrupted."""
+        called: list[str] = []
+        settle, finish_enter = _stack.settle, _stack.Entry.finish_enter
 
-        def noting(top: Any) -> Any:
-            settled.append(top)
+        def settling(top: Any) -> Any:
+            called.append("settle")
             return settle(top)
 
-        monkeypatch.setattr(_stack, "settle", noting)
+        def finishing(entry: _stack.Entry, handle: _stack.Handle) -> None:
+            called.append("finish_enter")
+            finish_enter(entry, handle)
+
+        monkeypatch.setattr(_stack, "settle", settling)
+        monkeypatch.setattr(_stack.Entry, "finish_enter", finishing)
         with plan_context("p"), Snapshot(), Snapshot(), plan_context("q"):
             pass
-        assert settled == []
+        assert called == []
 
 
 class TestS2OutOfOrder:
@@ -101,6 +107,18 @@ class TestS2OutOfOrder:
         assert current_run.get() == 7
         leave(inner)
         assert current_run.get() == 0
+
+    def test_reset_raw_above_a_block_that_is_left_last(self) -> None:
+        def run() -> None:
+            snapshot = Snapshot().__enter__()
+            token = current_run.set(5)
+            inner = RunContext(7).__enter__()
+            current_run.reset(token)
+            leave(snapshot)
+            leave(inner)
+            assert current_run.get() == 0
+
+        fresh(run)
 
     def test_reset_raw_above_a_block_that_is_left_first(self) -> None:
         def run() -> None:

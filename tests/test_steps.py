@@ -498,8 +498,17 @@ class TestF2LeftBetweenTwoSteps:
         with pytest.warns(ForeignExitWarning):
             leave(shared)
         assert [next(one), next(two)] == ["shared", "shared"]
-        one.close()
         two.close()
+        elsewhere = contextvars.Context()
+        elsewhere.run(shared.__enter__)
+        one.close()
+        one = rows()
+        next(one)
+        with pytest.warns(ForeignExitWarning):
+            leave(shared)
+        assert next(one) == "shared"
+        elsewhere.run(leave, shared)
+        one.close()
 
     def test_of_an_async_generator(self) -> None:
         @plan_context("p")

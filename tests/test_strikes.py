@@ -232,6 +232,10 @@ class TestR13Finalisers:
 CONTEXTS: list[type[VarContext[str | None]]] = [PlanContext, TenantContext]
 
 
+def named_snapshot(name: str) -> Snapshot:
+    return Snapshot(plan_context(name))
+
+
 class TestR13KeptOpen:
     """What runs in the middle may keep a block open: neither that block nor the one
     under way is lost. It comes to lie below or above.
@@ -455,6 +459,27 @@ class TestR13KeptOpen:
             return counter.left <= 0
 
         assert strikes(body) > 20
+
+    @pytest.mark.parametrize("make", [plan_context, named_snapshot])
+    def test_in_the_middle_of_the_enter_of_a_block_that_is_abandoned(
+        self, make: Callable[[str], PlanContext | Snapshot]
+    ) -> None:
+        def body(step: int) -> bool:
+            kept = plan_context("kept")
+            context = make("p")
+            with LineCounter(step, kept.__enter__) as counter:
+                context.__enter__()
+            del context
+            gc.collect()  # where there is no reference counting
+            with TenantContext("next"):
+                assert kept in active_contexts() or counter.left > 0
+            if counter.left <= 0:
+                assert held() == "kept"
+                leave(kept)
+            assert held() == UNSET
+            return counter.left <= 0
+
+        assert strikes(body) > 10
 
 
 class TestR13Settling:
