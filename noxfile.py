@@ -318,41 +318,17 @@ def prove(session: nox.Session) -> None:
 
 
 @nox.session(python="3.13")
-def mutate(session: nox.Session) -> None:
+@nox.parametrize("part", ["core", "integrations"])
+def mutate(session: nox.Session, part: str) -> None:
     """Change the code in many small ways, and list the changes that no test notices.
 
-    It takes hours. `-- "aura_context._steps*"` tries the changes of one module.
+    It takes an hour or more. A later run tries only functions that have changed since.
+    `-- "aura_context._steps*"` tries those of one module.
     """
     # Not on 3.11, which crashes by itself if it collects inside of ContextVar.set.
     session.install(*nox.project.dependency_groups(PYPROJECT, "mutate"))
-    copy = Path(session.create_tmp(), "copy").absolute()
-    shutil.rmtree(copy, ignore_errors=True)
-    for name in ("aura_context", "docs", "tests"):
-        shutil.copytree(name, copy / name)
-    for name in ("conftest.py", "pyproject.toml", "README.md", "README.zh-CN.md"):
-        shutil.copy(name, copy)
-    for module in copy.glob("aura_context/*.py"):
-        # The tool skips decorated functions; this decorator does nothing at run time.
-        code = re.sub(r"(?m)^ *@override\n", "", module.read_text("utf-8"))
-        module.write_text(code, "utf-8")
-    # The programs that the tests start are changed too. While the tool looks which test
-    # runs what, they are not, because it cannot follow them.
-    (copy / "sitecustomize.py").write_text(UNCHANGED, "utf-8")
-    mutants = copy / "mutants"
-    mutants.mkdir()
-    path = os.pathsep.join([str(mutants), str(copy)])
-    # The tool keeps tests in sets. The seed fixes their order.
-    env = {"PYTHONPATH": path, "PYTHONHASHSEED": "0"}
-    with session.chdir(copy):
-        session.run("mutmut", "run", *session.posargs, env=env)
-        session.run("mutmut", "results")
-
-
-UNCHANGED = """
-import os
-if os.environ.get("MUTANT_UNDER_TEST") == "stats":
-    os.environ["MUTANT_UNDER_TEST"] = ""
-"""
+    folder = str(Path(session.create_tmp()).absolute())
+    session.run("python", "proof/mutants.py", part, folder, *session.posargs)
 
 
 @nox.session

@@ -722,7 +722,11 @@ NO_FUNCTIONS: list[Any] = [Thing, 1, None, "held", property(held)]
 class TestF4Refusals:
     @pytest.mark.parametrize("what", [*NO_FUNCTIONS, *map(staticmethod, NO_FUNCTIONS)])
     def test_what_is_no_function(self, what: Any) -> None:
-        with pytest.raises(TypeError, match="only functions and methods can be"):
+        message = (
+            "^only functions and methods can be decorated or carried, to run under "
+            r"PlanContext\('p'\); got (the class|an object of type) \w+$"
+        )
+        with pytest.raises(TypeError, match=message):
             plan_context("p")(what)
 
     @pytest.mark.parametrize("cls", [Sync, SyncExit, Async, AsyncExit])
@@ -738,10 +742,15 @@ class TestF4Refusals:
             assert len(entered) == 1
         else:
             name = "__aenter__ or __aexit__" if is_async else "__enter__ or __exit__"
-            with pytest.raises(TypeError, match=f"{cls.__name__} overrides {name}"):
-                cls("t")(function)
-            with pytest.raises(TypeError, match="open a block inside it instead"):
-                cls("t")(staticmethod(function))
+            message = (
+                f"{cls.__qualname__} overrides {name}, which decorating "
+                f"{function.__qualname__} would not call: "
+                "open a block inside it instead"
+            )
+            for given in (function, staticmethod(function)):
+                with pytest.raises(TypeError) as caught:
+                    cls("t")(given)
+                assert str(caught.value) == message
 
     @of_each_kind
     def test_other_overrides_do_no_harm(self, function: Callable[..., Any]) -> None:
