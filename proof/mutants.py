@@ -231,7 +231,9 @@ def main() -> int:
                 outcome = "not noticed"
                 print(f"NOT NOTICED: {mutant}: {made}", flush=True)
         row.update(["changes", outcome])
-    rows["all"] = sum(rows.values(), Counter())
+    rows["all"] = Counter[str]()
+    for row in [*rows.values()][:-1]:
+        rows["all"].update(row)
     columns = ("changes", "noticed", "without effect", "not noticed")
     cells = {name: [row[each] for each in columns] for name, row in rows.items()}
     print(Table("Changes of the code", columns, cells).markdown())

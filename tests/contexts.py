@@ -115,7 +115,7 @@ def opened(plan_name: str | None) -> PlanContext:
     return plan_context(plan_name).__enter__()
 
 
-def holding(plan_name: str) -> Generator[None, None, None]:
+def holding(plan_name: str | None) -> Generator[None, None, None]:
     """Hold a block across a yield, as one should not."""
     with plan_context(plan_name):
         yield

@@ -67,6 +67,19 @@ class TestR11Abandoned:
         with TenantContext("t"):
             assert held() == UNSET
 
+    def test_a_raw_reset_to_unset_since_then_stays(self) -> None:
+        def run() -> None:
+            token = current_plan_name.set("raw")
+            generator = holding(None)
+            next(generator)
+            abandon(generator)
+            current_plan_name.reset(token)
+            with TenantContext("t"):
+                assert held() == UNSET
+            assert held() == UNSET
+
+        fresh(run)
+
     def test_put_right_at_the_next_exit(self) -> None:
         with TenantContext("t"):
             generator = holding("lost")

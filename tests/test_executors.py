@@ -312,10 +312,13 @@ def copying(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 class TestS6CopyContext:
     def test_takes_every_variable_along(self, copying: Executor) -> None:
+        def by_map(end: str) -> object:
+            return look(), current_other.get() + end
+
         current_other.set("span")
         with plan_context("p"), RunContext(7):
             job = copying.submit(lambda: (look(), current_other.get()))
-            results = copying.map(lambda end: (look(), current_other.get() + end), "!?")
+            results = copying.map(by_map, "!?")
             current_other.set("later")
         assert job.result() == (("p", 7), "span")
         assert list(results) == [(("p", 7), "span!"), (("p", 7), "span?")]

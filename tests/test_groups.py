@@ -148,3 +148,20 @@ class TestS2OutOfOrder:
             assert current_run.get() == value
         assert current_run.get() == value
         assert held() == UNSET
+
+    @pytest.mark.parametrize("raw", [current_plan_name, current_tenant])
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_one_of_two_set_raw_since_a_block_was_abandoned(self, raw: Any) -> None:
+        def hold() -> Any:
+            with Snapshot(plan_context("p"), TenantContext("t")):
+                yield
+
+        steps = hold()
+        next(steps)
+        abandon(steps)
+        raw.set("raw")
+        with RunContext(1):
+            pass
+        values = {var: var.get() for var in (current_plan_name, current_tenant)}
+        assert values.pop(raw) == "raw"
+        assert [*values.values()] == [None]

@@ -689,6 +689,37 @@ class TestAsyncR5NeverEntered:
             asyncio.run(main())
 
 
+class TestR7ForeignExit:
+    def test_lets_the_exception_pass(self) -> None:
+        block = opened("p")
+        with pytest.warns(ForeignExitWarning):
+            swallowed = copied(lambda: block.__exit__(Boom, Boom(), None))
+        assert not swallowed
+        leave(block)
+
+
+class TestR4Cost:
+    def test_whose_a_block_is_is_asked_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Later exits out of order ask only about the block and its heir."""
+        asked: list[object] = []
+        belongs_here = _stack.Entry.belongs_here
+
+        def asking(entry: _stack.Entry) -> bool:
+            asked.append(entry)
+            return belongs_here(entry)
+
+        blocks = [opened(str(number)) for number in range(10)]
+        leave(blocks[0])
+        monkeypatch.setattr(_stack.Entry, "belongs_here", asking)
+        leave(blocks[1])
+        assert len(asked) == 2
+        for block in blocks[2:]:
+            leave(block)
+        assert held() == UNSET
+
+
 class TestR5Leftovers:
     """What a request or task leaves open is left where it ends, and nowhere else."""
 
