@@ -188,17 +188,23 @@ def change(copy: Path, mutant: str) -> Change:
     return Change(f"{module.removeprefix('aura_context.')}.{name}", was, now)
 
 
+def fails(copy: Path, part: str) -> bool:
+    """Whether a test fails with the code as it is in the copy."""
+    first = [STRIKES] if part == "core" else []
+    options = ["-x", "-q", "-pno:cacheprovider", "-nauto", "--hypothesis-seed=0"]
+    try:
+        return run(copy, "pytest", *options, *first, *TESTS[part]).returncode != 0
+    except subprocess.TimeoutExpired:
+        return True
+
+
 def is_noticed(copy: Path, part: str, mutant: str) -> bool:
     """Whether a test fails if the change is made in the code itself."""
     path = copy / Path(*mutant.split(".")[:-1]).with_suffix(".py")
     code = path.read_text("utf-8")
     run(copy, "mutmut", "apply", mutant)
     try:
-        first = [STRIKES] if part == "core" else []
-        options = ["-x", "-q", "-pno:cacheprovider", "-nauto", "--hypothesis-seed=0"]
-        return run(copy, "pytest", *options, *first, *TESTS[part]).returncode != 0
-    except subprocess.TimeoutExpired:
-        return True
+        return fails(copy, part)
     finally:
         path.write_text(code, "utf-8")
 
@@ -214,6 +220,8 @@ def main() -> int:
     done = run(copy, "mutmut", "run", *asked.names, path="mutants", shown=True)
     if done.returncode:
         return done.returncode
+    if fails(copy, asked.part):
+        sys.exit("the tests fail in the copy, though nothing is changed there")
     harmless = {
         Change(each["function"], each["was"], now)
         for each in tomllib.loads(EQUIVALENT.read_text("utf-8"))["equivalent"]
@@ -223,7 +231,7 @@ def main() -> int:
     for mutant, word in results(copy, asked.names).items():
         row = rows.setdefault(mutant.rsplit(".", 2)[-2], Counter())
         outcome = "noticed"
-        if word in {"survived", "no tests"}:
+        if word not in {"killed", "timeout"}:
             made = change(copy, mutant)
             if made in harmless:
                 outcome = "without effect"
@@ -231,9 +239,7 @@ def main() -> int:
                 outcome = "not noticed"
                 print(f"NOT NOTICED: {mutant}: {made}", flush=True)
         row.update(["changes", outcome])
-    rows["all"] = Counter[str]()
-    for row in [*rows.values()][:-1]:
-        rows["all"].update(row)
+    rows["all"] = sum(rows.values(), Counter[str]())
     columns = ("changes", "noticed", "without effect", "not noticed")
     cells = {name: [row[each] for each in columns] for name, row in rows.items()}
     print(Table("Changes of the code", columns, cells).markdown())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +27,16 @@ from .contexts import (
 )
 
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def holding(snapshot: Snapshot) -> Generator[None, None, None]:
+    """Hold a block across a yield, as one should not."""
+    with snapshot:
+        yield
+
+
 def test_a_name_that_is_bound_already_is_not_set() -> None:
     """R2: an equal str counts as the same, and the variable keeps its own."""
     with plan_context("".join(["nightly", " plan"])):
@@ -37,63 +47,38 @@ def test_a_name_that_is_bound_already_is_not_set() -> None:
 
 
 class TestS2Cost:
-    """The usual exit resets what the block set, and searches for nothing."""
+    """What is usual takes the usual way, and neither searches nor settles."""
 
-    @pytest.fixture
-    def unusual(self, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-        """Return the handles whose exits were not the usual ones."""
-        handles: list[object] = []
-        leave_unusually = _stack.Handle.leave_unusually
+    @pytest.fixture(autouse=True)
+    def only_usual(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_stack.Handle, "leave_unusually", pytest.fail)
+        monkeypatch.setattr(_stack.Entry, "finish_enter", pytest.fail)
+        monkeypatch.setattr(_stack, "settle", pytest.fail)
 
-        def noting(handle: _stack.Handle) -> Any:
-            handles.append(handle)
-            return leave_unusually(handle)
-
-        monkeypatch.setattr(_stack.Handle, "leave_unusually", noting)
-        return handles
-
-    def test_of_what_it_binds_and_of_what_it_does_not(
-        self, unusual: list[object]
-    ) -> None:
+    def test_of_what_it_binds_and_of_what_it_does_not(self) -> None:
         snapshot = Snapshot(plan_context("p"), TenantContext("t"))
         with snapshot:
             pass
         with plan_context("p"), RunContext(7), snapshot, snapshot:
             assert (held(), held(current_tenant)) == ("p", "t")
-        assert unusual == []
 
-    def test_of_a_variable_that_is_set_raw_inside(self, unusual: list[object]) -> None:
+    def test_of_a_variable_that_is_set_raw_inside(self) -> None:
         with Snapshot():
             current_plan_name.set("raw")
         assert current_plan_name.get() is None
         with Snapshot(plan_context("p")):
             current_plan_name.set("raw")
         assert current_plan_name.get() is None
-        assert unusual == []
 
-    def test_of_the_blocks_around_it(self, unusual: list[object]) -> None:
+    def test_of_the_blocks_around_it(self) -> None:
         with plan_context("p"), Snapshot(), Snapshot(), RunContext(7):
             pass
-        assert (active_contexts(), unusual) == ((), [])
+        assert active_contexts() == ()
 
-    def test_an_enter_settles_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nor does it finish what nothing has interrupted."""
-        called: list[str] = []
-        settle, finish_enter = _stack.settle, _stack.Entry.finish_enter
-
-        def settling(top: Any) -> Any:
-            called.append("settle")
-            return settle(top)
-
-        def finishing(entry: _stack.Entry, handle: _stack.Handle) -> None:
-            called.append("finish_enter")
-            finish_enter(entry, handle)
-
-        monkeypatch.setattr(_stack, "settle", settling)
-        monkeypatch.setattr(_stack.Entry, "finish_enter", finishing)
+    def test_of_the_blocks_inside(self) -> None:
         with plan_context("p"), Snapshot(), Snapshot(), plan_context("q"):
-            pass
-        assert called == []
+            assert held() == "q"
+        assert active_contexts() == ()
 
 
 class TestS2OutOfOrder:
@@ -136,11 +121,7 @@ class TestS2OutOfOrder:
     @pytest.mark.parametrize("value", [5, None])
     @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
     def test_set_raw_in_a_block_that_is_abandoned(self, value: Any) -> None:
-        def hold() -> Any:
-            with Snapshot():
-                yield
-
-        steps = hold()
+        steps = holding(Snapshot())
         next(steps)
         current_run.set(value)
         abandon(steps)
@@ -152,11 +133,7 @@ class TestS2OutOfOrder:
     @pytest.mark.parametrize("raw", [current_plan_name, current_tenant])
     @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
     def test_one_of_two_set_raw_since_a_block_was_abandoned(self, raw: Any) -> None:
-        def hold() -> Any:
-            with Snapshot(plan_context("p"), TenantContext("t")):
-                yield
-
-        steps = hold()
+        steps = holding(Snapshot(plan_context("p"), TenantContext("t")))
         next(steps)
         abandon(steps)
         raw.set("raw")
