@@ -80,8 +80,8 @@ class GroupEntry(Entry):
 
     @override
     def part(self, var: ContextVar[Any]) -> AnyPart | None:
-        if var not in self.bound and var in self.declared:  # it was not set before
-            self.bound[var] = PartOfMany(var, MISSING, MISSING, SAME)
+        if var not in self.bound and var in self.declared:  # not set before, or not yet
+            self.bound[var] = PartOfMany(var, MISSING, MISSING, self.var_token)
         return self.bound.get(var)
 
     @override
@@ -138,6 +138,7 @@ class Bindings(Handle):
             or entry() is not self
             or entry.checked is not _stack.abandoned_epoch
             or entry.covered
+            or entry.var_token is ENTERING
         ):
             return self.leave_unusually()
         try:

@@ -126,7 +126,11 @@ class PartOfMany(Part):
     __slots__ = ("before", "value", "var", "var_token")
 
     def __init__(
-        self, var: ContextVar[Any], value: object, before: object, token: State
+        self,
+        var: ContextVar[Any],
+        value: object,
+        before: object,
+        token: Token[Any] | State,
     ) -> None:
         self.var = var
         self.value = value
@@ -282,7 +286,7 @@ class Entry(Part, weakref.ref["Handle"]):
         for part in self.parts():
             var, token, now = part.var, part.var_token, part.var.get(MISSING)
             heir = _heir([*above], var)
-            is_bound = now is part.value
+            is_bound = now is part.value and token is not ENTERING
             if isinstance(token, Token):
                 found, part.before = part.before, token.old_value
                 if heir is None:

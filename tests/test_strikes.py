@@ -30,11 +30,13 @@ from .contexts import (
     UNSET,
     RunContext,
     TenantContext,
+    copied,
     current_run,
     current_tenant,
     held,
     holding,
     leave,
+    merged,
     opened,
 )
 
@@ -43,6 +45,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import CodeType, FrameType
     from typing import Self
+
+
+CONTEXTS: list[type[VarContext[str | None]]] = [PlanContext, TenantContext]
+
+
+def named_snapshot(name: str) -> Snapshot:
+    return Snapshot(plan_context(name))
 
 
 class TestR11KeyboardInterrupt:
@@ -91,6 +100,47 @@ class TestR11KeyboardInterrupt:
             return struck
 
         assert strikes(body) > 100
+
+
+class TestR5Strikes:
+    """An exit in a Context that has inherited the block."""
+
+    def test_of_a_block_whose_enter_was_interrupted(self) -> None:
+        """What the enter had not set yet is not put back."""
+        shared = plan_context("shared")
+
+        def body(step: int) -> bool:
+            struck = struck_at(step, shared.__enter__)
+
+            def elsewhere() -> object:
+                shared.__exit__(None, None, None)
+                return current_plan_name.get()
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                assert copied(elsewhere) is None
+            return struck
+
+        assert strikes(body) > 50
+
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_of_a_block_that_its_owner_leaves_meanwhile(self) -> None:
+        def body(step: int) -> bool:
+            owner = Context()
+            block = owner.run(opened, "p")
+
+            def leave_here() -> None:
+                with LineCounter(step, lambda: owner.run(leave, block)) as counter:
+                    leave(block)
+                assert held() in {"p", None}
+                assert active_contexts() == ()
+                counters.append(counter)
+
+            counters: list[LineCounter] = []
+            owner.copy().run(leave_here)
+            return counters[0].left <= 0
+
+        assert strikes(body) > 20
 
 
 class TestR13Properties:
@@ -161,6 +211,58 @@ class TestR13Finalisers:
 
         assert strikes(body) > 5
 
+    @pytest.mark.parametrize("before", [UNSET, "before", "p"])
+    @pytest.mark.parametrize("below", ["below", "p"])
+    @pytest.mark.parametrize("cls", [None, *CONTEXTS])
+    def test_one_that_leaves_the_block_below_a_snapshot(
+        self, before: str, below: str, cls: type[VarContext[str | None]] | None
+    ) -> None:
+        contexts = [cls("p")] if cls else []
+        inside = "p" if cls is PlanContext else None
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            block = opened(below)
+            snapshot = Snapshot(*contexts)
+            with LineCounter(step, lambda: leave(block)) as counter:
+                snapshot.__enter__()
+            struck = counter.left <= 0
+            assert current_plan_name.get() == inside
+            assert active_contexts() == ((snapshot,) if struck else (block, snapshot))
+            leave(snapshot)
+            if not struck:
+                assert held() == below
+                leave(block)
+            # The token may be lost, as to a signal.
+            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert active_contexts() == ()
+            return struck
+
+        assert strikes(body) > 20
+
+    def test_one_that_leaves_the_block_below_a_snapshot_and_above_another(self) -> None:
+        """The Snapshot is the heir of a block whose value was reset raw (R4)."""
+
+        def body(step: int) -> bool:
+            token = current_plan_name.set("raw")
+            lowest = opened("lowest")
+            current_plan_name.reset(token)
+            block, snapshot = opened("below"), Snapshot()
+            with LineCounter(step, lambda: leave(block)) as counter:
+                snapshot.__enter__()
+            leave(lowest)
+            assert current_plan_name.get() is None
+            leave(snapshot)
+            struck = counter.left <= 0
+            if not struck:
+                assert held() == "below"
+                leave(block)
+            assert held() == "raw"
+            return struck
+
+        assert strikes(body) > 20
+
     def test_one_that_leaves_the_block_below_during_an_exit(self) -> None:
         def body(step: int) -> bool:
             generator = holding("p")
@@ -175,6 +277,37 @@ class TestR13Finalisers:
             return counter.left <= 0
 
         assert strikes(body) > 3
+
+    @pytest.mark.parametrize("before", [UNSET, "before", "p"])
+    @pytest.mark.parametrize("between", [[], ["between"], ["p"]])
+    @pytest.mark.parametrize("make", [plan_context, named_snapshot])
+    def test_one_that_leaves_another_block_of_the_same_context(
+        self,
+        before: str,
+        between: list[str],
+        make: Callable[[str], PlanContext | Snapshot],
+    ) -> None:
+        """Nobody can tell the two apart: one of them is left, and one stays."""
+
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            shared = make("p").__enter__()
+            others = [*map(opened, between)]
+            with LineCounter(step, lambda: leave(shared)) as counter:
+                shared.__enter__()
+            struck = counter.left <= 0
+            *_, innermost = blocks = active_contexts()
+            assert blocks.count(shared) == (1 if struck else 2)
+            assert len(blocks) == len(others) + blocks.count(shared)
+            assert held() == ("p" if innermost is shared else between[-1])
+            while blocks := active_contexts():
+                leave(blocks[-1])
+            # The token may be lost, as to a signal.
+            assert held() in ({UNSET, None} if before == UNSET else {before})
+            return struck
+
+        assert strikes(body) > 10
 
     def test_one_that_tidies_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is wrong then, and nothing is left that would have to be tidied: else
@@ -227,13 +360,6 @@ class TestR13Finalisers:
             return counter.left <= 0
 
         assert strikes(body) > 5
-
-
-CONTEXTS: list[type[VarContext[str | None]]] = [PlanContext, TenantContext]
-
-
-def named_snapshot(name: str) -> Snapshot:
-    return Snapshot(plan_context(name))
 
 
 class TestR13KeptOpen:
@@ -513,6 +639,28 @@ class TestR13Settling:
 
         assert strikes(body) > 100
 
+    def test_blocks_used_in_the_middle_of_an_exit_below_anothers_blocks(self) -> None:
+        """A framework has copied the latter back (R4)."""
+
+        def use_blocks() -> None:
+            with plan_context("hook"), RunContext(-1):
+                assert (held(), held(current_run)) == ("hook", -1)
+
+        def body(step: int) -> bool:
+            block, own = opened("p"), RunContext(1).__enter__()
+            merged(lambda: TenantContext("another's").__enter__())
+            top = RunContext(2).__enter__()
+            with LineCounter(step, use_blocks) as counter:
+                leave(block)
+            assert active_contexts() == (own, top)
+            leave(top)
+            assert held(current_run) == 1
+            leave(own)
+            assert (held(), held(current_run), active_contexts()) == (UNSET, UNSET, ())
+            return counter.left <= 0
+
+        assert strikes(body) > 40
+
     @pytest.mark.parametrize("before", [UNSET, "before"])
     @pytest.mark.parametrize("make", ABANDONED)
     def test_a_block_in_the_middle(
@@ -760,7 +908,7 @@ def strike() -> None:
     raise KeyboardInterrupt
 
 
-def struck_at(step: int, function: Callable[[], None]) -> bool:
+def struck_at(step: int, function: Callable[[], object]) -> bool:
     """Run the function; raise KeyboardInterrupt at that instruction of the stack."""
     with InstructionCounter(step, strike):
         try:
