@@ -149,8 +149,8 @@ class Bindings(Handle):
         except (ValueError, RuntimeError, TypeError):  # see `Binding`
             return self.leave_unusually()
         entry.close()
-        if entry.below is not EMPTY:
-            entry.below.covered = False
+        if (below := entry.below) is not EMPTY:
+            below.covered = below.var_token is ENTERING  # see `Binding`
         return None
 
 

@@ -234,8 +234,8 @@ class Entry(Part, weakref.ref["Handle"]):
         for part in self.parts():
             if not part.restore(_heir([*own], part.var, leaving=part), top):
                 return self.leave()  # now with what was entered meanwhile (R13)
-        if not own and (popped := stack.set(self.below).old_value) is not self:
-            stack.set(popped)  # it was not the top: others may be open above it (R13)
+        if not own:
+            _pop(self, self.below)
         self.close()
         return None
 
@@ -277,12 +277,14 @@ class Entry(Part, weakref.ref["Handle"]):
         """Finish an enter, if other code has entered or left blocks meanwhile (R13).
 
         Blocks that are still open may lie below this entry or above it, and blocks that
-        were left may have changed the variable. If any is open above, or this one was
-        left, a twin of this entry replaces it on top.
+        were left may have changed the variable. If any is open above, a twin of this
+        entry replaces it on top.
         """
+        if self.stack_token is LEFT:  # as its context's innermost block
+            return
         if isinstance(self.stack_token, Token):
             self.below = self.stack_token.old_value
-        above = [] if self.stack_token is LEFT else self.above()
+        above = self.above()
         for part in self.parts():
             var, token, now = part.var, part.var_token, part.var.get(MISSING)
             heir = _heir([*above], var)
@@ -299,7 +301,7 @@ class Entry(Part, weakref.ref["Handle"]):
                     heir.var_token, heir.before = token, part.before
                 part.before = now
                 part.var_token = set_or_default(var, part.value)
-        if above or self.stack_token is LEFT:
+        if above:
             moved = self.twin(handle)
             moved.stack_token, moved.covered = ENTERING, False
             moved.var_token, moved.checked = self.var_token, self.checked
@@ -441,7 +443,7 @@ class Binding(Handle):
             return self.leave_unusually()
         entry.stack_token = entry.var_token = entry.value = entry.before = LEFT
         if (below := entry.below) is not EMPTY:
-            below.covered = False
+            below.covered = below.var_token is ENTERING  # then it has to look again
             if below.stack_token is LEFT:
                 entry.close()
         return None
@@ -501,32 +503,46 @@ def settle(top: Any) -> Any:
     A single walk downwards collects the possible heirs of each variable, so it serves
     any number of abandoned blocks (R11).
     """
-    epoch = abandoned_epoch
+    epoch, is_entering = abandoned_epoch, False
     entries: list[Entry] = []
     above: defaultdict[ContextVar[Any], list[Entry]] = defaultdict(list)
     for entry in walk(top):
         if entry() is not None:
             entries.append(entry)
+            is_entering = is_entering or entry.var_token is ENTERING
             for part in entry.parts():
                 above[part.var].append(entry)
         elif entry.belongs_here():
+            is_raw = False
             for part in entry.parts():
                 heir = _heir(above[part.var], part.var, leaving=part)
                 now = part.var.get(MISSING) if heir is None else heir.before
                 if now is not part.value:  # set raw since
-                    continue
-                if not part.restore(heir, top):
+                    is_raw = True
+                elif not part.restore(heir, top):
                     return settle(stack.get())  # as in `Entry.leave`
-            entry.close()
+            if is_raw and is_entering:
+                entries.clear()  # it waits for that enter, which may have set it (R13)
+            else:
+                entry.close()
         else:  # only its own Context can settle it: those above stay unchecked
             entries.clear()
     for entry in entries:
         entry.checked = epoch
     innermost = next((entry for entry in walk(top) if entry() is not None), EMPTY)
-    if innermost is not top and (popped := stack.set(innermost).old_value) is not top:
-        stack.set(popped)  # a block was entered meanwhile (R13)
-        return popped
-    return innermost
+    return top if innermost is top else _pop(top, innermost)
+
+
+def _pop(top: Any, below: Any) -> Any:
+    """Take the top off the stack, unless it is not the top any more; return what is.
+
+    Blocks that were entered in the middle may be open above it (R13).
+    """
+    popped = stack.set(below).old_value
+    if popped is top:
+        return below
+    stack.set(popped)
+    return popped
 
 
 def walk(entry: Any) -> Iterator[Entry]:

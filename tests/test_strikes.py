@@ -263,6 +263,128 @@ class TestR13Finalisers:
 
         assert strikes(body) > 20
 
+    @pytest.mark.parametrize("before", [UNSET, 3])
+    def test_what_an_exit_elsewhere_restores_after_one(self, before: Any) -> None:
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_run.set(before)
+            below, block = RunContext(5).__enter__(), RunContext(7)
+            counter = InstructionCounter(step, lambda: leave(below), after_calls=True)
+            with counter:
+                block.__enter__()
+            struck = counter.left <= 0
+
+            def elsewhere() -> int:
+                leave(block)
+                return current_run.get()
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                restored = copied(elsewhere)
+            assert restored == (5 if not struck else 0 if before == UNSET else before)
+            return struck
+
+        assert strikes(body) > 5
+
+    @pytest.mark.parametrize("before", [UNSET, "before"])
+    @pytest.mark.parametrize("name", ["abandoned", "p"])
+    def test_one_that_abandons_a_block_and_leaves_another(
+        self, before: str, name: str
+    ) -> None:
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            abandoned, other = [opened(name)], TenantContext("t").__enter__()
+
+            def act() -> None:
+                abandoned.clear()
+                gc.collect(0)  # where there is no reference counting
+                leave(other)
+
+            block = plan_context("p")
+            with InstructionCounter(step, act, after_calls=True) as counter:
+                block.__enter__()
+            struck = counter.left <= 0
+            assert (held(), active_contexts()[-1]) == ("p", block)
+            leave(block)
+            if not struck:
+                act()
+                with RunContext(1):
+                    pass
+            # The token may be lost, as to a signal.
+            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert (held(current_tenant), active_contexts()) == (UNSET, ())
+            return struck
+
+        assert strikes(body) > 4
+
+    def test_the_exit_after_one_is_the_usual(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It costs no more, whether one has used blocks or kept some open."""
+
+        def body(step: int) -> bool:
+            block = plan_context("p")
+            generator = holding("below")
+            next(generator)
+
+            def act() -> None:
+                with RunContext(1):
+                    pass
+                if kept:
+                    kept[0].__enter__()
+                generator.close()
+
+            with InstructionCounter(step, act, after_calls=True) as counter:
+                block.__enter__()
+            if active_contexts()[-1] is block:
+                with monkeypatch.context() as patch:
+                    patch.setattr(_stack.Handle, "leave_unusually", pytest.fail)
+                    leave(block)
+            else:
+                leave(block)
+            for context in kept if counter.left <= 0 else []:
+                leave(context)
+            generator.close()
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        kept: list[TenantContext] = []
+        assert strikes(body) > 5
+        kept.append(TenantContext("kept"))
+        assert strikes(body) > 5
+
+    @pytest.mark.parametrize("below", ["below", "p"])
+    @pytest.mark.parametrize("make", [plan_context, named_snapshot])
+    @pytest.mark.parametrize("used", [TenantContext("t"), Snapshot()])
+    def test_one_that_leaves_the_block_below_and_then_uses_another(
+        self,
+        below: str,
+        make: Callable[[str], PlanContext | Snapshot],
+        used: TenantContext | Snapshot,
+    ) -> None:
+        def body(step: int) -> bool:
+            generator = holding(below)
+            next(generator)
+
+            def act() -> None:
+                generator.close()
+                with used:
+                    pass
+
+            block = make("p")
+            with LineCounter(step, act) as counter:
+                block.__enter__()
+            inside = held(), active_contexts()[-1]
+            leave(block)
+            generator.close()
+            assert inside == ("p", block)
+            assert held() in {UNSET, None}  # the token may be lost, as to a signal
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 10
+
     def test_one_that_leaves_the_block_below_during_an_exit(self) -> None:
         def body(step: int) -> bool:
             generator = holding("p")
@@ -280,11 +402,13 @@ class TestR13Finalisers:
 
     @pytest.mark.parametrize("before", [UNSET, "before", "p"])
     @pytest.mark.parametrize("between", [[], ["between"], ["p"]])
+    @pytest.mark.parametrize("kept", [[], ["kept"]])
     @pytest.mark.parametrize("make", [plan_context, named_snapshot])
     def test_one_that_leaves_another_block_of_the_same_context(
         self,
         before: str,
         between: list[str],
+        kept: list[str],
         make: Callable[[str], PlanContext | Snapshot],
     ) -> None:
         """Nobody can tell the two apart: one of them is left, and one stays."""
@@ -294,13 +418,21 @@ class TestR13Finalisers:
                 current_plan_name.set(before)
             shared = make("p").__enter__()
             others = [*map(opened, between)]
-            with LineCounter(step, lambda: leave(shared)) as counter:
+
+            def act() -> None:
+                others.extend(map(opened, kept))
+                leave(shared)
+
+            with LineCounter(step, act) as counter:
                 shared.__enter__()
             struck = counter.left <= 0
             *_, innermost = blocks = active_contexts()
             assert blocks.count(shared) == (1 if struck else 2)
             assert len(blocks) == len(others) + blocks.count(shared)
-            assert held() == ("p" if innermost is shared else between[-1])
+            if innermost is shared:
+                assert held() == "p"
+            else:
+                assert held() == [*between, *kept][-1]
             while blocks := active_contexts():
                 leave(blocks[-1])
             # The token may be lost, as to a signal.
@@ -426,6 +558,23 @@ class TestR13KeptOpen:
                 assert held(cls.var) == name
                 leave(kept)
             assert (held(), active_contexts()) == (before, (*outer,))
+            return struck
+
+        assert strikes(body) > 3
+
+    @pytest.mark.parametrize("before", [UNSET, "before"])
+    def test_a_snapshot_in_the_middle_of_an_exit(self, before: str) -> None:
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            block, kept = opened("p"), named_snapshot("kept")
+            with InstructionCounter(step, kept.__enter__, after_calls=True) as counter:
+                leave(block)
+            struck = counter.left <= 0
+            if struck:
+                assert (held(), active_contexts()) == ("kept", (kept,))
+                leave(kept)
+            assert (held(), active_contexts()) == (before, ())
             return struck
 
         assert strikes(body) > 3
