@@ -12,6 +12,7 @@ from . import _stack
 from ._stack import (
     EMPTY,
     ENTERING,
+    LEFT,
     SAME,
     Entry,
     Handle,
@@ -73,9 +74,11 @@ class GroupEntry(Entry):
                     return False
             elif self.covered or part.var.reset(token):  # type: ignore[func-returns-value,arg-type] # pyright: ignore[reportArgumentType] - a state is refused
                 return False
+            else:
+                part.var_token = LEFT
         for var in self.declared:
-            if var.get(MISSING) is not MISSING and var not in self.bound:
-                set_or_default(var, MISSING)
+            if var.get(MISSING) is not MISSING and var not in self.bound:  # likewise
+                return False
         return True
 
     @override
@@ -93,14 +96,18 @@ class GroupEntry(Entry):
         return [*self.bound.values()]
 
     @override
-    def close(self) -> None:
-        super().close()
+    def close(self) -> bool:
+        is_open = super().close()
+        for part in self.bound.values():
+            part.var_token = LEFT
         self.bound, self.declared = {}, ()
+        return is_open
 
     @override
     def twin(self, handle: Handle) -> Entry:
         twin = GroupEntry(handle, note_abandoned)
         twin.bound, twin.declared = self.bound, self.declared
+        self.bound = {}
         return twin
 
 
@@ -148,6 +155,9 @@ class Bindings(Handle):
                 return self.leave_unusually()
         except (ValueError, RuntimeError, TypeError):  # see `Binding`
             return self.leave_unusually()
+        for part in entry.bound.values():
+            if part.var_token is not LEFT and part.before is not part.value:
+                set_or_default(part.var, part.before)  # a block below was left (R13)
         entry.close()
         if (below := entry.below) is not EMPTY:
             below.covered = below.var_token is ENTERING  # see `Binding`

@@ -88,37 +88,6 @@ class Part:
     var_token: Token[Any] | State
     """Resets the variable; a `State` if there is nothing to reset."""
 
-    def restore(self, heir: AnyPart | None, top: object) -> bool:
-        """Undo what the block did to the variable, or leave that to the heir (R4).
-
-        Without an heir, return False, having done nothing, if the stack has another top
-        by now: a block that was entered meanwhile may be the heir (R13).
-        """
-        var, before, token = self.var, self.before, self.var_token
-        if token is LEFT or before is ENTERING:  # settled meanwhile, or not entered
-            return True
-        if heir is None:
-            try:
-                if isinstance(token, Token):
-                    return stack.get() is top and not var.reset(token)  # type: ignore[func-returns-value]
-            except RuntimeError:  # used: an exit was interrupted after its reset
-                pass
-            if var.get(MISSING) is before:
-                return True
-            value = default(var) if before is MISSING else before
-            return stack.get() is top and bool(var.set(value))
-        value = var.get(MISSING)
-        try:
-            if isinstance(token, Token):
-                heir.var_token = renew(var, token, value)
-            elif heir.before is not before:  # set raw between the two blocks
-                set_or_default(var, before)
-                heir.var_token = set_or_default(var, value)
-        except RuntimeError:  # used, as above: the heir was entered after that reset
-            return True
-        heir.before = before
-        return True
-
 
 class PartOfMany(Part):
     """What a block that binds several variables did to one of them."""
@@ -184,7 +153,7 @@ class Entry(Part, weakref.ref["Handle"]):
         if not isinstance(token, Token):
             return token is ENTERING
         try:
-            self.stack_token = renew(stack, token, stack.get())
+            self.stack_token = renew(stack, token)
         except (ValueError, RuntimeError):
             # Another Context's token, or a used one: code that ran in the middle may
             # have renewed it (R13), and another thread may have left the block.
@@ -220,24 +189,29 @@ class Entry(Part, weakref.ref["Handle"]):
 
     def now(self, var: ContextVar[Any]) -> Any:
         """Return what the variable holds in this block, raw sets included."""
-        heir = _heir(self.own(self.above()), var)
+        heir, _ = _heir(self.own(self.above()), var)
         return var.get(MISSING) if heir is None else heir.before
 
-    def leave(self) -> None:
-        """Leave this block, which this Context entered, wherever on the stack it is."""
-        top = stack.get()
+    def leave(self) -> bool:
+        """Leave this block, which this Context entered, wherever on the stack it is.
+
+        If code that runs in the middle changes what this relies on, it starts again.
+        Return False if that code has left this very block (R13).
+        """
+        top, token = stack.get(), self.stack_token
+        if token is LEFT:
+            return False
         above = self.above()
         own = self.own(above)
         if len(own) < len(above):
-            self._drop_copied(own)
+            if stack.get() is top:
+                self._drop_copied(own)
             return self.leave()
-        for part in self.parts():
-            if not part.restore(_heir([*own], part.var, leaving=part), top):
-                return self.leave()  # now with what was entered meanwhile (R13)
+        if not all(_undo(part, *_heir([*own], part.var), top) for part in self.parts()):
+            return self.leave()
         if not own:
             _pop(self, self.below)
-        self.close()
-        return None
+        return self.close()
 
     def leave_here_only(self) -> None:
         """Leave a block that another Context entered, in this Context alone (R5)."""
@@ -262,16 +236,19 @@ class Entry(Part, weakref.ref["Handle"]):
             upper.stack_token = stack.set(top)
         stack.set(top)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Mark the block as left, and drop whatever would keep its Context alive.
 
         A child's copy of the stack may hold on to this entry long afterwards (R8).
+        Return whether the block was still open.
         """
-        self.stack_token = self.var_token = self.value = self.before = LEFT
+        is_open, self.stack_token = self.stack_token is not LEFT, LEFT
+        self.var_token = self.value = self.before = LEFT
         below = self.below
         while below is not EMPTY and below.stack_token is LEFT:
             below = below.below
         self.below = below
+        return is_open
 
     def finish_enter(self, handle: Handle) -> None:
         """Finish an enter, if other code has entered or left blocks meanwhile (R13).
@@ -284,28 +261,29 @@ class Entry(Part, weakref.ref["Handle"]):
             return
         if isinstance(self.stack_token, Token):
             self.below = self.stack_token.old_value
+        if self.below is not EMPTY:
+            self.checked = self.below.checked
         above = self.above()
         for part in self.parts():
             var, token, now = part.var, part.var_token, part.var.get(MISSING)
-            heir = _heir([*above], var)
-            is_bound = now is part.value and token is not ENTERING
-            if isinstance(token, Token):
-                found, part.before = part.before, token.old_value
-                if heir is None:
-                    # If they differ, `_heir` changed `before`: a block below was left.
-                    is_bound = is_bound or found is part.before
-                elif heir.before is part.value is heir.value:
-                    is_bound = False  # the heir was entered after this block's set
-            if not is_bound:
-                if heir is not None and isinstance(token, Token):
+            (heir, _), (last, _) = _heir([*above], var), _heir(above[::-1], var)
+            found = part.before
+            part.before = token.old_value if isinstance(token, Token) else part.value
+            # If what is newer binds the same, a token is older, or it would be `SAME`.
+            newest = last.value if last else found
+            is_older = newest is part.value is not part.before
+            if now is not part.value or is_older or token is ENTERING:
+                is_below = heir is not None and heir.before is part.value is not found
+                if heir is not None and is_below and isinstance(token, Token):
                     heir.var_token, heir.before = token, part.before
                 part.before = now
                 part.var_token = set_or_default(var, part.value)
         if above:
             moved = self.twin(handle)
             moved.stack_token, moved.covered = ENTERING, False
-            moved.var_token, moved.checked = self.var_token, self.checked
-            moved.below = stack.get()
+            moved.var_token = self.var_token
+            moved.below = top = stack.get()
+            moved.checked = top.checked
             moved.stack_token = stack.set(moved)
             self.close()
         self.covered = False
@@ -390,7 +368,7 @@ class Binding(Handle):
             top = stack.get()
             if top is not EMPTY:
                 if top.checked is not checked or top.stack_token is LEFT:
-                    top = settle(top)
+                    top = settle()
                     entry.checked = checked if top is EMPTY else top.checked
                 if top is not EMPTY:
                     top.covered = True
@@ -454,7 +432,7 @@ def push(entry: Entry) -> None:
     entry.checked = checked = abandoned_epoch
     top = stack.get()
     if top is not EMPTY and (top.checked is not checked or top.stack_token is LEFT):
-        top = settle(top)
+        top = settle()
         entry.checked = checked if top is EMPTY else top.checked
     if top is not EMPTY:
         top.covered = True
@@ -477,12 +455,14 @@ def leave(handle: object) -> bool:
     belongs_here = entry.belongs_here()
     if top.checked is not abandoned_epoch:
         # Settle first, so that no abandoned block becomes an heir or counts as open.
-        settle(top)
+        settle()
     if belongs_here:
-        entry.leave()
-    elif next(walk(stack.get()), None) is entry:
+        return entry.leave() or leave(handle)
+    if entry.stack_token is LEFT:  # by other code in the middle, so that (R13)
+        return leave(handle)
+    if next(walk(stack.get()), None) is entry:
         entry.leave_here_only()
-    return belongs_here
+    return False
 
 
 def leave_leftovers(handle: object) -> None:
@@ -497,13 +477,13 @@ def leave_leftovers(handle: object) -> None:
             other.leave()
 
 
-def settle(top: Any) -> Any:
+def settle() -> Any:
     """Settle this Context's abandoned blocks; return the innermost with a live handle.
 
     A single walk downwards collects the possible heirs of each variable, so it serves
     any number of abandoned blocks (R11).
     """
-    epoch, is_entering = abandoned_epoch, False
+    top, epoch, is_entering = stack.get(), abandoned_epoch, False
     entries: list[Entry] = []
     above: defaultdict[ContextVar[Any], list[Entry]] = defaultdict(list)
     for entry in walk(top):
@@ -515,14 +495,14 @@ def settle(top: Any) -> Any:
         elif entry.belongs_here():
             is_raw = False
             for part in entry.parts():
-                heir = _heir(above[part.var], part.var, leaving=part)
+                heir, busy = _heir(above[part.var], part.var)
                 now = part.var.get(MISSING) if heir is None else heir.before
                 if now is not part.value:  # set raw since
                     is_raw = True
-                elif not part.restore(heir, top):
-                    return settle(stack.get())  # as in `Entry.leave`
-            if is_raw and is_entering:
-                entries.clear()  # it waits for that enter, which may have set it (R13)
+                elif not _undo(part, heir, busy, top):
+                    return settle()
+            if is_raw and (is_entering or stack.get() is not top):
+                entries.clear()  # it waits: an enter may have set it meanwhile (R13)
             else:
                 entry.close()
         else:  # only its own Context can settle it: those above stay unchecked
@@ -566,19 +546,23 @@ def same(one: object, other: object) -> bool:
     return one is other or (type(one) is str is type(other) and one == other)
 
 
-def renew(var: ContextVar[Any], token: Token[Any], value: object) -> Token[Any]:
-    """Set the variable; return a token that restores what the given one would have.
+def renew(var: ContextVar[Any], undo: object) -> Token[Any]:
+    """Set the variable to what it holds; return a token that restores something else.
 
-    A token works once, and only in the Context that made it. `map` makes both calls in
-    C, so that no signal handler or finaliser runs between them (R13).
+    That is what the given token would have restored, or a value. A token works once,
+    and only in the Context that made it. `map` makes both calls in C, so that no signal
+    handler or finaliser runs between them (R13).
 
     Raises:
         ValueError: If another Context made the token.
         RuntimeError: If it has been used.
     """
+    back, value = var.reset if isinstance(undo, Token) else var.set, var.get(MISSING)
+    if undo is MISSING:
+        undo = default(var)
     if value is MISSING:
         value = default(var)
-    return [*map(operator.call, (var.reset, var.set), (token, value))][1]  # type: ignore[arg-type, return-value] # pyright: ignore[reportArgumentType, reportReturnType] - of two types
+    return [*map(operator.call, (back, var.set), (undo, value))][1]  # type: ignore[return-value] # pyright: ignore[reportArgumentType, reportReturnType, reportUnknownArgumentType] - of two types
 
 
 def note_abandoned(entry: Entry) -> None:
@@ -601,37 +585,83 @@ def find(handle: object, top: Any) -> Entry | None:
     return entering
 
 
+def _undo(
+    part: AnyPart, heir: AnyPart | None, busy: list[tuple[Entry, AnyPart]], top: object
+) -> bool:
+    """Undo what a block did to one variable, or leave that to the heir (R4).
+
+    Return False if code that ran in the middle has entered or left blocks: then the
+    blocks above have to be looked at again (R13).
+    """
+    for entry, entering in busy:
+        entry.covered, entering.before = True, part.before
+    part.var_token = LEFT if _is_undone(part, heir, top) else part.var_token
+    return part.var_token is LEFT
+
+
+def _is_undone(part: AnyPart, heir: AnyPart | None, top: object) -> bool:
+    # Whatever is done here is on one line with a check of all that it relies on.
+    var, token = part.var, part.var_token
+    if token is LEFT or part.before is ENTERING:  # settled meanwhile, or not set yet
+        return True
+    try:
+        if heir is not None:
+            if isinstance(token, Token) or heir.before is not part.before:  # set raw
+                undo = token if isinstance(token, Token) else part.before
+                heir.var_token, heir.before = _renewed(heir, undo), part.before
+            return heir.var_token is not LEFT and part.var_token is token
+        if isinstance(token, Token):
+            return stack.get() is top and not var.reset(token)  # type: ignore[func-returns-value]
+    except RuntimeError:  # renewed meanwhile; or used, by an exit that was interrupted
+        return part.var_token is token
+    before = part.before
+    if var.get(MISSING) is before:
+        return part.var_token is token
+    value = default(var) if before is MISSING else before
+    return part.var_token is token and stack.get() is top and bool(var.set(value))
+
+
+def _renewed(part: AnyPart, undo: object) -> Token[Any] | State:
+    return LEFT if part.var_token is LEFT else renew(part.var, undo)
+
+
 def _heir(
-    above: list[Entry], var: ContextVar[Any], leaving: AnyPart | None = None
-) -> AnyPart | None:
+    above: list[Entry], var: ContextVar[Any]
+) -> tuple[AnyPart | None, list[tuple[Entry, AnyPart]]]:
     """Return the part of the nearest block above that binds the variable.
 
-    The nearest comes last. A part is returned if it is `SAME`, or if its token could be
-    renewed, which proves that it can still be left. Blocks that cannot be heirs are
-    dropped from the list, so that `settle` asks each of them only once.
+    The nearest comes last. Blocks that cannot be heirs are dropped from the list, so
+    that `settle` asks each of them only once.
+
+    Return also the nearer ones whose enter is under way. They may have read what is
+    about to be restored, so they have to look again (R13).
     """
-    while above:
-        entry = above[-1]
+    heir: AnyPart | None = None
+    busy: list[tuple[Entry, AnyPart]] = []
+    while above and heir is None:
+        entry = above.pop()
         part = entry.part(var)
-        if part is not None and entry.belongs_here():
-            token = part.var_token
-            if token is SAME:
-                return part
-            if isinstance(token, Token):
-                try:
-                    part.var_token = renew(var, token, var.get(MISSING))
-                except RuntimeError:  # used: its exit is under way or was interrupted
-                    if part.var_token is not token:
-                        continue  # no: code that ran in the middle renewed it (R13)
-                else:
-                    return part
-            if leaving is not None:
-                # Its enter may be under way, and may have read what the leaving block
-                # is about to restore. The mark has it look again (R13).
-                entry.covered = True
-                part.before = leaving.before
-        above.pop()
-    return None
+        if part is None or not entry.belongs_here():
+            continue
+        if part.var_token is ENTERING:
+            busy.append((entry, part))
+        elif _can_be_left(part):
+            heir = part
+            above.append(entry)
+    above += [entry for entry, _ in reversed(busy)]
+    return heir, busy
+
+
+def _can_be_left(part: AnyPart) -> bool:
+    """Whether the part is `SAME`, or its token works, in which case it is renewed."""
+    token = part.var_token
+    if not isinstance(token, Token):
+        return token is SAME
+    try:
+        part.var_token = renew(part.var, token)
+    except RuntimeError:  # used: its exit is under way, or was interrupted
+        return part.var_token is not token and _can_be_left(part)  # as `belongs_here`
+    return True
 
 
 class Suspended(weakref.ref[Handle]):

@@ -104,7 +104,7 @@ def _of_step(entry: Entry) -> list[Entry]:
     Above them may be blocks of other steps, in tasks that share this Context.
     """
     top = stack.get()
-    innermost = top if top.checked is _stack.abandoned_epoch else settle(top)
+    innermost = top if top.checked is _stack.abandoned_epoch else settle()
     blocks: list[Entry] = []
     for each in takewhile(lambda each: each is not entry, walk(innermost)):
         blocks.append(each)

@@ -62,10 +62,7 @@ class TestS2Cost:
         with plan_context("p"), RunContext(7), snapshot, snapshot:
             assert (held(), held(current_tenant)) == ("p", "t")
 
-    def test_of_a_variable_that_is_set_raw_inside(self) -> None:
-        with Snapshot():
-            current_plan_name.set("raw")
-        assert current_plan_name.get() is None
+    def test_of_a_variable_that_it_binds_and_that_is_set_raw_inside(self) -> None:
         with Snapshot(plan_context("p")):
             current_plan_name.set("raw")
         assert current_plan_name.get() is None
@@ -79,6 +76,12 @@ class TestS2Cost:
         with plan_context("p"), Snapshot(), Snapshot(), plan_context("q"):
             assert held() == "q"
         assert active_contexts() == ()
+
+
+def test_a_variable_that_it_does_not_bind_and_that_is_set_raw_inside() -> None:
+    with Snapshot(plan_context("p")):
+        current_run.set(7)
+    assert (current_run.get(), active_contexts()) == (0, ())
 
 
 class TestS2OutOfOrder:

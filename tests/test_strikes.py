@@ -8,10 +8,12 @@ import signal
 import sys
 import warnings
 
+from collections import Counter
 from contextlib import ExitStack
 from contextvars import Context
 from functools import cache
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -448,9 +450,9 @@ class TestR13Finalisers:
         elsewhere, settle = Context(), _stack.settle
         settled: list[object] = []
 
-        def count(top: Any) -> Any:
-            settled.append(top)
-            return settle(top)
+        def count() -> Any:
+            settled.append(None)
+            return settle()
 
         def finalise() -> None:
             blocks = [elsewhere.run(opened, name) for name in "ab"]
@@ -899,6 +901,137 @@ class TestR13Settling:
             return counter.left <= 0
 
         assert strikes(body) > 40
+
+
+class Story:
+    """Blocks that are opened, left and abandoned at random, one of them while something
+    strikes: an enter or an exit, in the middle of which others are.
+    """
+
+    CONTEXTS: ClassVar[list[type[VarContext[Any]]]] = [PlanContext, TenantContext]
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)  # noqa: S311 - no secret
+        self.before = self.random.choice([UNSET, "before", "p"])
+        self.blocks: list[VarContext[Any] | Snapshot] = []
+        """The contexts whose blocks are open, once for each, in no order."""
+        self.struck: VarContext[Any] | Snapshot | None = None
+
+    def run(self, strike: Callable[[Callable[[], None]], Any]) -> bool:
+        """Return whether the strike has come."""
+        if self.before != UNSET:
+            current_plan_name.set(self.before)
+        for _ in range(self.random.randrange(4)):
+            self.open(self.context())
+        if self.random.random() < 0.25:
+            self.leave_any()
+        is_enter = self.random.random() < 0.6 or not self.blocks
+        self.struck = self.context() if is_enter else self.random.choice(self.blocks)
+        with strike(self.act) as counter:
+            if is_enter:
+                self.open(self.struck)
+            else:
+                self.leave(self.struck)
+        self.struck = None
+        with RunContext(1):  # settles what was abandoned
+            pass
+        self.check()
+        while self.blocks:
+            self.leave_any()
+            self.check()
+        return bool(counter.left <= 0)
+
+    def act(self) -> None:
+        """Open, use, leave or abandon one to three blocks."""
+        acts: list[Callable[[], None]] = [
+            lambda: self.open(self.context()),
+            lambda: self.use(self.context()),
+            self.leave_any,
+            self.abandon,
+        ]
+        for act in self.random.choices(acts, k=self.random.randrange(1, 4)):
+            act()
+
+    def context(self) -> VarContext[Any] | Snapshot:
+        name, tenant = self.random.choice("ap"), self.random.choice("ap")
+        match self.random.randrange(8):
+            case 0:
+                return Snapshot()
+            case 1:
+                return Snapshot(plan_context(name))
+            case 2:
+                return Snapshot(plan_context(name), TenantContext(tenant))
+            case 3:
+                return TenantContext(tenant)
+            case 4 if others := self.others():
+                return self.random.choice(others)
+            case _:
+                return plan_context(name)
+
+    def others(self) -> list[VarContext[Any] | Snapshot]:
+        """Return those that are not under way: nobody can tell two of one apart."""
+        return [each for each in self.blocks if each is not self.struck]
+
+    def open(self, context: VarContext[Any] | Snapshot) -> None:
+        self.blocks.append(context)
+        context.__enter__()
+
+    def use(self, context: VarContext[Any] | Snapshot) -> None:
+        with context:
+            pass
+
+    def leave_any(self) -> None:
+        if others := self.others():
+            self.leave(self.random.choice(others))
+
+    def leave(self, context: VarContext[Any] | Snapshot) -> None:
+        # Not `remove`: Snapshots may be equal.
+        del self.blocks[[*map(id, self.blocks)].index(id(context))]
+        leave(context)
+
+    def abandon(self) -> None:
+        if others := self.others():
+            gone = id(self.random.choice(others))
+            self.blocks = [each for each in self.blocks if id(each) != gone]
+
+    def check(self) -> None:
+        """Each variable has the value of the innermost block that binds it."""
+        blocks = active_contexts()
+        assert Counter(map(id, blocks)) == Counter(map(id, self.blocks))
+        for cls in self.CONTEXTS:
+            values = [
+                each.get(cls) if isinstance(each, Snapshot) else each.value
+                for each in blocks
+                if isinstance(each, Snapshot | cls)
+            ]
+            if values:
+                assert cls.current() == values[-1]
+            elif cls is PlanContext and self.before != UNSET:
+                assert held() == self.before
+            else:
+                assert held(cls.var) in {UNSET, None}  # as after a signal
+
+
+class TestR13AnyBlocks:
+    """What runs in the middle may open, leave and abandon any blocks but the one that
+    is under way.
+    """
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_at_each_line(self, seed: int) -> None:
+        def body(step: int) -> bool:
+            return Story(seed).run(lambda act: LineCounter(step, act))
+
+        assert strikes(body) > 2
+
+    @pytest.mark.parametrize("seed", range(100))
+    def test_after_each_call(self, seed: int) -> None:
+        def body(step: int) -> bool:
+            return Story(seed).run(
+                lambda act: InstructionCounter(step, act, after_calls=True)
+            )
+
+        assert strikes(body) > 0
 
 
 class TestR13Hooks:
