@@ -421,6 +421,21 @@ class TestS6CopyContext:
 
         assert [*copying.map(job, range(2))] == ["span 0", "span 1"]
 
+    @pytest.mark.skipif(
+        sys.version_info < (3, 14), reason="all jobs are submitted by the call itself"
+    )
+    def test_map_takes_the_same_along_to_jobs_that_it_submits_later(
+        self, copying: Executor
+    ) -> None:
+        def job(_: int) -> str:
+            return current_other.get()
+
+        map_later: Any = copying.map
+        current_other.set("span")
+        results = map_later(job, range(3), buffersize=1)
+        current_other.set("later")
+        assert [*results] == ["span", "span", "span"]
+
     def test_exceptions_pass(self, copying: Executor) -> None:
         def job() -> None:
             raise Boom

@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import Context, copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,13 @@ from .contexts import (
     held,
     holding,
     leave,
+    needs,
     opened,
 )
+
+
+with suppress(ImportError):
+    from greenlet import greenlet
 
 
 if TYPE_CHECKING:
@@ -431,6 +436,21 @@ class TestR5ForeignExit:
         leave(block)
         assert held() == before
 
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_an_inherited_block_whose_variable_was_reset_raw(self) -> None:
+        """What it held before is restored, also where it is unset now."""
+
+        def elsewhere() -> object:
+            leave(block)
+            return current_run.get()
+
+        zero: Any = None  # which is not the default
+        token = current_run.set(zero)
+        block = RunContext(7).__enter__()
+        current_run.reset(token)
+        assert copied(elsewhere) is None
+        leave(block)
+
     def test_two_inherited_blocks_are_left_innermost_first(self) -> None:
         with plan_context("outer") as outer, TenantContext("t") as inner:
 
@@ -525,6 +545,26 @@ class TestR5ForeignExit:
         with pytest.warns(ForeignExitWarning, match=re.escape(__file__)) as record:
             stack.close()
         assert record[0].filename == __file__
+
+    def test_it_says_what_happened_and_what_to_do(self) -> None:
+        block = opened("p")
+        with pytest.warns(ForeignExitWarning) as record:
+            fresh(lambda: leave(block))
+        leave(block)
+        [message] = [str(each.message) for each in record]
+        assert re.sub(r"at \S+:\d+,", "at FILE:LINE,", message) == (
+            "PlanContext('p') was left where it has no open block: at FILE:LINE, the "
+            "Context has not entered it, or has left it already. Enter and leave a "
+            "block in the same task or thread. If a generator holds it across a yield "
+            "and ends elsewhere, decorate the generator instead"
+        )
+
+    @needs("greenlet")
+    def test_where_nothing_but_the_package_runs(self) -> None:
+        block = opened("p")
+        with pytest.warns(ForeignExitWarning, match="block: at the end, the"):
+            greenlet(block.__exit__).switch(None, None, None)
+        leave(block)
 
     @pytest.mark.parametrize("frames", ["tracemalloc", "tracemalloc=5"])
     def test_with_tracemalloc_it_says_where_the_context_was_made(
@@ -718,6 +758,25 @@ class TestR4Cost:
         for block in blocks[2:]:
             leave(block)
         assert held() == UNSET
+
+    def test_what_a_block_did_is_undone_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is looked at again only if other code runs in the middle."""
+        undone: list[object] = []
+        is_undone = _stack._is_undone
+
+        def undoing(part: Any, heir: Any, top: object) -> bool:
+            undone.append(part)
+            return is_undone(part, heir, top)
+
+        monkeypatch.setattr(_stack, "_is_undone", undoing)
+        for above in (TenantContext("t"), plan_context("above"), plan_context("p")):
+            block = opened("p")
+            with above:
+                leave(block)
+        assert len(undone) == 3
+        assert (held(), held(current_tenant)) == (UNSET, UNSET)
 
 
 class TestR5Leftovers:

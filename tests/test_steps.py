@@ -210,6 +210,19 @@ class TestF2BlocksOfTheBody:
 
         fresh(consume)
 
+    def test_so_does_one_that_looks_like_what_is_bound(self) -> None:
+        def rows(token: contextvars.Token[int]) -> Values:
+            current_run.reset(token)
+            yield current_run.get()
+            yield current_run.get()
+
+        def consume() -> None:
+            nothing: Any = None
+            token = current_run.set(5)
+            assert list(RunContext(nothing)(rows)(token)) == [0, 0]
+
+        fresh(consume)
+
     def test_so_does_one_in_a_block_of_the_body(self) -> None:
         def rows(token: contextvars.Token[int]) -> Values:
             with RunContext(7):
@@ -365,8 +378,10 @@ class TestAsyncF2BlocksOfTheBody:
 
         def go_on() -> None:
             current_plan_name.set("of another")
-            with pytest.raises(StopIteration):
-                step.send(None)
+            with TenantContext("of another") as block:
+                with pytest.raises(StopIteration):
+                    step.send(None)
+                assert active_contexts()[-1] is block
             assert held() == "of another"
 
         def begin() -> None:
