@@ -35,7 +35,7 @@ TITLES = {
     "TestR13Finalisers": "a finaliser that uses blocks, after every call",
     "TestR13KeptOpen": "code that keeps a block open, at every call and line",
     "TestR13Settling": "code that uses blocks while others are settled, at every line",
-    "TestR13AnyBlocks": "random blocks entered, left and dropped, at every call and line",
+    "TestR13AnyBlocks": "random blocks that come and go, at every call and line",
     "TestR5Strikes": "exits in another Context, at every instruction and line",
     "TestR13Hooks": "profile and trace functions, the collector, signals",
 }
