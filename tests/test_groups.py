@@ -84,6 +84,20 @@ def test_a_variable_that_it_does_not_bind_and_that_is_set_raw_inside() -> None:
     assert (current_run.get(), active_contexts()) == (0, ())
 
 
+def test_a_variable_that_is_bound_already_and_reset_raw_inside() -> None:
+    """What it held before is restored, also where it is unset at the end."""
+
+    def run() -> None:
+        nothing: Any = None  # which is not the default
+        token = current_run.set(nothing)
+        with Snapshot(RunContext(nothing)):
+            current_run.reset(token)
+            assert current_run.get() == 0
+        assert current_run.get() is None
+
+    fresh(run)
+
+
 class TestS2OutOfOrder:
     """A variable that the Snapshot does not hold, and that was not set before it."""
 

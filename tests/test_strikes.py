@@ -603,6 +603,31 @@ class TestR13KeptOpen:
         assert strikes(body) > 20
 
     @pytest.mark.parametrize("before", [UNSET, "before"])
+    @pytest.mark.parametrize("name", ["heir", "p"])
+    @pytest.mark.parametrize("make", [plan_context, named_snapshot])
+    def test_the_heir_is_left_in_the_middle_of_an_exit_out_of_order(
+        self, before: str, name: str, make: Callable[[str], PlanContext | Snapshot]
+    ) -> None:
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            block, heir = opened("p"), make(name)
+            heir.__enter__()
+            above = RunContext(1).__enter__()
+            with LineCounter(step, lambda: leave(heir)) as counter:
+                leave(block)
+            struck = counter.left <= 0
+            if not struck:
+                leave(heir)
+            # The token may be lost, as to a signal.
+            assert held() in ({UNSET, None} if before == UNSET else {before})
+            leave(above)
+            assert active_contexts() == ()
+            return struck
+
+        assert strikes(body) > 20
+
+    @pytest.mark.parametrize("before", [UNSET, "before"])
     def test_at_each_line_of_an_exit_out_of_order(self, before: str) -> None:
         """What is kept binds the same variable, and must not keep the block's value."""
 
