@@ -144,7 +144,6 @@ class Bindings(Handle):
             entry is EMPTY
             or entry() is not self
             or entry.checked is not _stack.abandoned_epoch
-            or entry.covered
             or entry.var_token is ENTERING
         ):
             return self.leave_unusually()
@@ -173,10 +172,6 @@ class Shadow(Entry):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.block, name)
-
-    @override
-    def part(self, var: ContextVar[Any]) -> AnyPart | None:
-        return self.block.part(var)
 
     @override
     def parts(self) -> Iterable[AnyPart]:
