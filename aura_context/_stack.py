@@ -18,7 +18,8 @@ path. The rest of this module is about what is unusual:
   next enter or exit *settles* it, restoring what its exit would have restored (R11);
 - other code runs in the middle of an enter or exit (R13). Python runs signal handlers,
   finalisers and other threads between two instructions, in practice after a call, and
-  trace functions between two lines.
+  trace functions between two lines. So what is done is on one line with a check of all
+  that it relies on; where that has changed, the exit starts again.
 
 ``docs/explanation/stack.md`` has diagrams of the first three. A variable that is set
 with ``ContextVar.set``, rather than by a block, is set *raw*.
@@ -600,7 +601,6 @@ def _undo(
 
 
 def _is_undone(part: AnyPart, heir: AnyPart | None, top: object) -> bool:
-    # Whatever is done here is on one line with a check of all that it relies on.
     var, token = part.var, part.var_token
     if token is LEFT or part.before is ENTERING:  # settled meanwhile, or not set yet
         return True
@@ -622,6 +622,7 @@ def _is_undone(part: AnyPart, heir: AnyPart | None, top: object) -> bool:
 
 
 def _renewed(part: AnyPart, undo: object) -> Token[Any] | State:
+    """Return a token for the part that restores what `undo` would; see `renew`."""
     return LEFT if part.var_token is LEFT else renew(part.var, undo)
 
 
