@@ -387,6 +387,33 @@ class TestR13Finalisers:
 
         assert strikes(body) > 10
 
+    @pytest.mark.parametrize("make", [plan_context, named_snapshot])
+    @pytest.mark.parametrize("above", [[], [TenantContext("t")]])
+    def test_one_that_leaves_the_same_context_during_an_exit(
+        self,
+        make: Callable[[str], PlanContext | Snapshot],
+        above: list[TenantContext],
+    ) -> None:
+        """Nobody can tell its two blocks apart: both are left."""
+
+        def body(step: int) -> bool:
+            shared = make("p").__enter__()
+            shared.__enter__()
+            for each in above:
+                each.__enter__()
+            with LineCounter(step, lambda: leave(shared)) as counter:
+                leave(shared)
+            struck = counter.left <= 0
+            if not struck:
+                leave(shared)
+            assert active_contexts() == (*above,)
+            assert held() in {UNSET, None}  # the token may be lost, as to a signal
+            for each in above:
+                leave(each)
+            return struck
+
+        assert strikes(body) > 10
+
     def test_one_that_leaves_the_block_below_during_an_exit(self) -> None:
         def body(step: int) -> bool:
             generator = holding("p")
@@ -824,8 +851,9 @@ class TestR13Settling:
 
         def body(step: int) -> bool:
             block, own = opened("p"), RunContext(1).__enter__()
-            merged(lambda: TenantContext("another's").__enter__())
+            others = merged(lambda: TenantContext("another's").__enter__())
             top = RunContext(2).__enter__()
+            assert others in active_contexts()
             with LineCounter(step, use_blocks) as counter:
                 leave(block)
             assert active_contexts() == (own, top)
