@@ -98,6 +98,19 @@ def test_a_variable_that_is_bound_already_and_reset_raw_inside() -> None:
     fresh(run)
 
 
+def test_the_exit_is_the_usual_after_something_was_abandoned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with TenantContext("t"):
+        for _ in range(2):
+            fresh(lambda: plan_context("abandoned").__enter__())
+            snapshot = Snapshot(plan_context("p")).__enter__()
+            with monkeypatch.context() as patch:
+                patch.setattr(_stack.Handle, "leave_unusually", pytest.fail)
+                leave(snapshot)
+    assert active_contexts() == ()
+
+
 class TestS2OutOfOrder:
     """A variable that the Snapshot does not hold, and that was not set before it."""
 

@@ -194,6 +194,19 @@ class TestR2SameValue:
             assert current_plan_name.get() is name
         assert held() == UNSET
 
+    def test_a_raw_reset_inside_is_put_back(self) -> None:
+        """What it held before is restored, also where it is unset at the end."""
+
+        def run() -> None:
+            nothing: Any = None  # which is not the default
+            token = current_run.set(nothing)
+            with RunContext(nothing):
+                current_run.reset(token)
+                assert current_run.get() == 0
+            assert current_run.get() is None
+
+        fresh(run)
+
 
 class TestAsyncR2SameValue:
     def test_raw_changes_inside_are_put_back(self) -> None:

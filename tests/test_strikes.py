@@ -320,6 +320,36 @@ class TestR13Finalisers:
 
         assert strikes(body) > 4
 
+    @pytest.mark.parametrize("before", [UNSET, "before"])
+    @pytest.mark.parametrize("kept", [RunContext(1), Snapshot()])
+    def test_one_that_abandons_a_block_and_keeps_another(
+        self, before: str, kept: RunContext | Snapshot
+    ) -> None:
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            abandoned = [opened("abandoned")]
+            block = plan_context("p")
+
+            def act() -> None:
+                abandoned.clear()
+                gc.collect(0)  # where there is no reference counting
+                kept.__enter__()
+
+            with InstructionCounter(step, act, after_calls=True) as counter:
+                block.__enter__()
+            struck = counter.left <= 0
+            if not struck:
+                act()
+            leave(block)
+            leave(kept)
+            # The token may be lost, as to a signal.
+            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert active_contexts() == ()
+            return struck
+
+        assert strikes(body) > 5
+
     def test_the_exit_after_one_is_the_usual(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
