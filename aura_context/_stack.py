@@ -511,7 +511,7 @@ def settle() -> Any:
     for entry in entries:
         entry.checked = epoch
     innermost = next((entry for entry in walk(top) if entry() is not None), EMPTY)
-    return top if innermost is top else _pop(top, innermost)
+    return _pop(top, innermost)
 
 
 def _pop(top: Any, below: Any) -> Any:

@@ -13,6 +13,7 @@ import pytest
 
 from aura_context import (
     ForeignExitWarning,
+    _stack,
     active_contexts,
     current_plan_name,
     plan_context,
@@ -173,6 +174,23 @@ class TestR11Abandoned:
             with plan_context("next"):
                 assert held() == "next"
             assert held() == "raw"
+
+        fresh(body)
+
+    @pytest.mark.parametrize("raw", ["raw", "lost"])
+    def test_looked_at_once(self, raw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def body() -> None:
+            generator = holding("lost")
+            next(generator)
+            with TenantContext("above"):
+                abandon(generator)
+                current_plan_name.set(raw)
+                with TenantContext("t"):
+                    pass
+                with monkeypatch.context() as patch:
+                    patch.setattr(_stack, "settle", pytest.fail)
+                    with TenantContext("t"):
+                        pass
 
         fresh(body)
 

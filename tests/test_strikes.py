@@ -7,6 +7,7 @@ import gc
 import signal
 import sys
 import warnings
+import weakref
 
 from collections import Counter
 from contextlib import ExitStack
@@ -102,6 +103,32 @@ class TestR11KeyboardInterrupt:
             return struck
 
         assert strikes(body) > 100
+
+    def test_a_context_that_is_gone_before_what_its_enter_has_made(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        errors: list[object] = []
+        monkeypatch.setattr(sys, "unraisablehook", errors.append)
+
+        def body(step: int) -> bool:
+            context = plan_context("p")
+            counter = InstructionCounter(step, strike)
+            try:
+                with counter:
+                    context.__enter__()
+            except KeyboardInterrupt:
+                made = weakref.getweakrefs(context)  # while the frame still has it
+            else:
+                made = []
+            del context
+            gc.collect(0)  # where there is no reference counting
+            with TenantContext("t"):
+                assert current_plan_name.get() is None
+            assert [each() for each in made] == [None] * len(made)
+            return counter.left <= 0
+
+        assert strikes(body) > 50
+        assert errors == []
 
 
 class TestR5Strikes:
