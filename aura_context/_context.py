@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 
 from collections.abc import Callable
@@ -301,6 +302,8 @@ class _ForeignExit:
         self.context = context
 
     def __del__(self) -> None:
+        if sys.is_finalizing():  # there is nothing left to import or to warn with
+            return
         import tracemalloc  # noqa: PLC0415 - costs more than all of this package
 
         # A line of contextlib says as little about who has left the block as one of

@@ -165,7 +165,7 @@ class Entry(Part, weakref.ref["Handle"]):
         """Return the open blocks above, innermost first."""
         entries: list[Entry] = []
         entry = stack.get()
-        while entry is not self:
+        while entry is not self and entry is not EMPTY:
             if entry.stack_token is not LEFT:
                 entries.append(entry)
             entry = entry.below

@@ -86,12 +86,11 @@ def _resume(block: Suspended, own: Any) -> None:
 
 
 def _suspend(entry: Entry) -> Suspended | None:
-    """Leave a block until the next step; return None if it is abandoned."""
+    """Leave a block until the next step; return None if it is abandoned, or is left."""
     handle = entry()
     now = {part.var: (part, entry.now(part.var)) for part in entry.parts()}
     raw = {var: value for var, (part, value) in now.items() if value is not part.value}
-    entry.leave()
-    if handle is None:
+    if not entry.leave() or handle is None:
         return None
     block = Suspended(handle)
     block.handle, block.raw, block.is_left = handle, raw, False

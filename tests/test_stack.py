@@ -598,6 +598,23 @@ class TestR5ForeignExit:
         assert "# made here" in done.stderr
         assert "# left here" in done.stderr
 
+    def test_at_the_end_of_the_program_it_is_silent(self, tmp_path: Path) -> None:
+        script = tmp_path / "script.py"
+        script.write_text(
+            "from contextvars import Context\n"
+            "from aura_context import plan_context\n"
+            "def holding():\n"
+            "    with plan_context('p'):\n"
+            "        yield\n"
+            "cycle = [holding()]\n"
+            "cycle.append(cycle)\n"
+            "Context().run(next, cycle[0])\n"
+        )
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, script], capture_output=True, encoding="utf-8", check=True
+        )
+        assert done.stderr == ""
+
     def test_where_warnings_are_errors_it_goes_to_the_unraisablehook(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -451,6 +451,25 @@ class TestF2LeftBetweenTwoSteps:
             leave(block)
         steps.close()
 
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_of_a_context_whose_other_blocks_have_been_left(self) -> None:
+        """What still refers to those does not count."""
+        shared = plan_context("shared")
+
+        @plan_context("p")
+        def rows() -> Values:
+            with shared:
+                yield held()
+                yield held()
+
+        with shared:
+            child = contextvars.copy_context()
+        for steps in (rows(), rows()):
+            assert next(steps) == "shared"
+            leave(shared)
+        assert next(steps) == "p"
+        assert child.run(held) == "shared"
+
     def test_under_another_generators_step(self) -> None:
         """Handed to a second generator, which leaves it in a step of its own."""
 

@@ -347,6 +347,32 @@ class TestR13Finalisers:
 
         assert strikes(body) > 4
 
+    @pytest.mark.parametrize("before", [UNSET, "before", "p"])
+    def test_one_that_abandons_two_blocks(self, before: str) -> None:
+        def body(step: int) -> bool:
+            if before != UNSET:
+                current_plan_name.set(before)
+            abandoned = [*map(opened, "pa")]
+
+            def act() -> None:
+                abandoned.clear()
+                gc.collect(0)  # where there is no reference counting
+                with RunContext(1):
+                    pass
+
+            with InstructionCounter(step, act, after_calls=True) as counter:
+                block = opened("p")
+            struck = counter.left <= 0
+            if not struck:
+                act()
+            assert (held(), active_contexts()) == ("p", (block,))
+            leave(block)
+            # The token may be lost, as to a signal.
+            assert held() in ({UNSET, None} if before == UNSET else {before})
+            return struck
+
+        assert strikes(body) > 5
+
     @pytest.mark.parametrize("before", [UNSET, "before"])
     @pytest.mark.parametrize("kept", [RunContext(1), Snapshot()])
     def test_one_that_abandons_a_block_and_keeps_another(
@@ -761,6 +787,30 @@ class TestR13KeptOpen:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the generator keeps goes with it
             assert strikes(body) > 100
+
+    @pytest.mark.skipif(
+        sys.version_info < (3, 13),
+        reason="Python 3.12 and older crash if a generator's frame is traced",
+    )
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_one_that_leaves_a_block_while_it_is_suspended(self) -> None:
+        """Whether it finds the block depends on the line. It never fails."""
+        shared = plan_context("shared")
+
+        @plan_context("p")
+        def rows() -> Generator[None]:
+            with shared:
+                yield
+
+        def body(step: int) -> bool:
+            steps = rows()
+            with LineCounter(step, lambda: leave(shared)) as counter:
+                next(steps)
+            steps.close()
+            assert (held(), active_contexts()) == (UNSET, ())
+            return counter.left <= 0
+
+        assert strikes(body) > 40
 
     def test_at_each_line_of_both(self) -> None:
         def body(step: int) -> bool:
