@@ -812,6 +812,28 @@ class TestR13KeptOpen:
 
         assert strikes(body) > 40
 
+    @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
+    def test_one_that_leaves_a_suspended_block_of_the_same_context(self) -> None:
+        """In an enter. It may leave what is being entered instead, and never fails."""
+        shared = plan_context("shared")
+
+        @plan_context("p")
+        def rows() -> Generator[None]:
+            with shared:
+                yield
+
+        def body(step: int) -> bool:
+            steps = rows()
+            next(steps)
+            with LineCounter(step, lambda: leave(shared)) as counter:
+                shared.__enter__()
+            leave(shared)
+            steps.close()
+            assert active_contexts() == ()
+            return counter.left <= 0
+
+        assert strikes(body) > 10
+
     def test_at_each_line_of_both(self) -> None:
         def body(step: int) -> bool:
             kept = plan_context("kept")
