@@ -1382,16 +1382,17 @@ def struck_at(step: int, function: Callable[[], object]) -> bool:
     return False
 
 
+# Not what renews a token: in the middle of that, a change may come too late.
+CODES = (
+    _stack.Binding.__enter__.__code__,
+    _stack.Binding.__exit__.__code__,
+    _stack.Entry.close.__code__,
+)
+
 if sys.version_info >= (3, 12):
 
     class InstructionCounter:
         """Acts at the given instruction of entering and leaving."""
-
-        CODES = (
-            _stack.Binding.__enter__.__code__,
-            _stack.Binding.__exit__.__code__,
-            _stack.Entry.close.__code__,
-        )
 
         def __init__(
             self, step: int, act: Callable[[], object], *, after_calls: bool = False
@@ -1405,12 +1406,12 @@ if sys.version_info >= (3, 12):
             monitoring.use_tool_id(4, "strike")
             event = monitoring.events.INSTRUCTION
             monitoring.register_callback(4, event, self.count)
-            for code in self.CODES:
+            for code in CODES:
                 monitoring.set_local_events(4, code, event)
             return self
 
         def __exit__(self, *exc: object) -> None:
-            for code in self.CODES:
+            for code in CODES:
                 sys.monitoring.set_local_events(4, code, 0)
             sys.monitoring.free_tool_id(4)
 
@@ -1443,6 +1444,8 @@ else:
 
         def trace(self, frame: FrameType, event: str, _: object) -> Any:
             if frame.f_globals.get("__name__") != _stack.__name__:
+                return None
+            if self.after_calls and frame.f_code not in CODES:
                 return None
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             points = after_calls(frame.f_code) if self.after_calls else {frame.f_lasti}
