@@ -596,11 +596,12 @@ def _undo(
     """
     for entry, entering in busy:
         entry.covered, entering.before = True, part.before
-    part.var_token = LEFT if _is_undone(part, heir, top) else part.var_token
+    part.var_token = LEFT if is_undone(part, heir, top) else part.var_token
     return part.var_token is LEFT
 
 
-def _is_undone(part: AnyPart, heir: AnyPart | None, top: object) -> bool:
+def is_undone(part: AnyPart, heir: AnyPart | None, top: object) -> bool:
+    """Undo what a block did to one variable; see `_undo`."""
     var, token = part.var, part.var_token
     if token is LEFT or part.before is ENTERING:  # settled meanwhile, or not set yet
         return True

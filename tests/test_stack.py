@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from contextvars import Context, copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +45,6 @@ from .contexts import (
     needs,
     opened,
 )
-
-
-with suppress(ImportError):
-    from greenlet import greenlet
 
 
 if TYPE_CHECKING:
@@ -574,6 +570,8 @@ class TestR5ForeignExit:
 
     @needs("greenlet")
     def test_where_nothing_but_the_package_runs(self) -> None:
+        from greenlet import greenlet  # noqa: PLC0415 - some Pythons have none
+
         block = opened("p")
         with pytest.warns(ForeignExitWarning, match="block: at the end, the"):
             greenlet(block.__exit__).switch(None, None, None)
@@ -794,13 +792,13 @@ class TestR4Cost:
     ) -> None:
         """It is looked at again only if other code runs in the middle."""
         undone: list[object] = []
-        is_undone = _stack._is_undone
+        is_undone = _stack.is_undone
 
         def undoing(part: Any, heir: Any, top: object) -> bool:
             undone.append(part)
             return is_undone(part, heir, top)
 
-        monkeypatch.setattr(_stack, "_is_undone", undoing)
+        monkeypatch.setattr(_stack, "is_undone", undoing)
         for above in (TenantContext("t"), plan_context("above"), plan_context("p")):
             block = opened("p")
             with above:
