@@ -258,7 +258,7 @@ class Entry(Part, weakref.ref["Handle"]):
         were left may have changed the variable. If any is open above, a twin of this
         entry replaces it on top.
         """
-        if self.stack_token is LEFT:  # as its context's innermost block
+        if self.stack_token is LEFT:  # other code has left it already
             return
         if isinstance(self.stack_token, Token):
             self.below = self.stack_token.old_value
@@ -459,7 +459,7 @@ def leave(handle: object) -> bool:
         settle()
     if belongs_here:
         return entry.leave() or leave(handle)
-    if entry.stack_token is LEFT:  # by other code in the middle, so that (R13)
+    if entry.stack_token is LEFT:  # other code has left it meanwhile (R13)
         return leave(handle)
     if next(walk(stack.get()), None) is entry:
         entry.leave_here_only()
