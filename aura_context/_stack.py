@@ -208,7 +208,9 @@ class Entry(Part, weakref.ref["Handle"]):
             if stack.get() is top:
                 self._drop_copied(own)
             return self.leave()
-        if not all(_undo(part, *_heir([*own], part.var), top) for part in self.parts()):
+        if not all(
+            _leave_part(part, *_heir([*own], part.var), top) for part in self.parts()
+        ):
             return self.leave()
         if not own:
             _pop(self, self.below)
@@ -274,8 +276,11 @@ class Entry(Part, weakref.ref["Handle"]):
             newest = last.value if last else found
             is_older = newest is part.value is not part.before
             if now is not part.value or is_older or token is ENTERING:
-                is_below = heir is not None and heir.before is part.value is not found
-                if heir is not None and is_below and isinstance(token, Token):
+                if (
+                    heir is not None
+                    and isinstance(token, Token)
+                    and heir.before is part.value is not found
+                ):
                     heir.var_token, heir.before = token, part.before
                 part.before = now
                 part.var_token = set_or_default(var, part.value)
@@ -500,7 +505,7 @@ def settle() -> Any:
                 now = part.var.get(MISSING) if heir is None else heir.before
                 if now is not part.value:  # set raw since
                     is_raw = True
-                elif not _undo(part, heir, busy, top):
+                elif not _leave_part(part, heir, busy, top):
                     return settle()
             if is_raw and (is_entering or stack.get() is not top):
                 entries.clear()  # it waits: an enter may have set it meanwhile (R13)
@@ -547,23 +552,23 @@ def same(one: object, other: object) -> bool:
     return one is other or (type(one) is str is type(other) and one == other)
 
 
-def renew(var: ContextVar[Any], undo: object) -> Token[Any]:
-    """Set the variable to what it holds; return a token that restores something else.
+def renew(var: ContextVar[Any], old: object) -> Token[Any]:
+    """Set the variable to what it holds; return a token that restores what `old` would.
 
-    That is what the given token would have restored, or a value. A token works once,
-    and only in the Context that made it. `map` makes both calls in C, so that no signal
-    handler or finaliser runs between them (R13).
+    That is a value, or a token, which works once and only in the Context that made it.
+    `map` makes both calls in C, so that no signal handler or finaliser runs between
+    them (R13).
 
     Raises:
         ValueError: If another Context made the token.
         RuntimeError: If it has been used.
     """
-    back, value = var.reset if isinstance(undo, Token) else var.set, var.get(MISSING)
-    if undo is MISSING:
-        undo = default(var)
+    back, value = var.reset if isinstance(old, Token) else var.set, var.get(MISSING)
+    if old is MISSING:
+        old = default(var)
     if value is MISSING:
         value = default(var)
-    return [*map(operator.call, (back, var.set), (undo, value))][1]  # type: ignore[return-value] # pyright: ignore[reportArgumentType, reportReturnType, reportUnknownArgumentType] - of two types
+    return [*map(operator.call, (back, var.set), (old, value))][1]  # type: ignore[return-value] # pyright: ignore[reportArgumentType, reportReturnType, reportUnknownArgumentType] - of two types
 
 
 def note_abandoned(entry: Entry) -> None:
@@ -586,30 +591,33 @@ def find(handle: object, top: Any) -> Entry | None:
     return entering
 
 
-def _undo(
+def _leave_part(
     part: AnyPart, heir: AnyPart | None, busy: list[tuple[Entry, AnyPart]], top: object
 ) -> bool:
-    """Undo what a block did to one variable, or leave that to the heir (R4).
+    """Undo what a block did to one variable, so that it is not an heir any more.
 
-    Return False if code that ran in the middle has entered or left blocks: then the
-    blocks above have to be looked at again (R13).
+    Return False if the blocks above have to be looked at again; see `undo`.
     """
     for entry, entering in busy:
         entry.covered, entering.before = True, part.before
-    part.var_token = LEFT if is_undone(part, heir, top) else part.var_token
+    part.var_token = LEFT if undo(part, heir, top) else part.var_token
     return part.var_token is LEFT
 
 
-def is_undone(part: AnyPart, heir: AnyPart | None, top: object) -> bool:
-    """Undo what a block did to one variable; see `_undo`."""
+def undo(part: AnyPart, heir: AnyPart | None, top: object) -> bool:
+    """Undo what a block did to one variable, or leave that to the heir (R4).
+
+    Return False if code that ran in the middle has entered or left blocks (R13).
+    """
     var, token = part.var, part.var_token
     if token is LEFT or part.before is ENTERING:  # settled meanwhile, or not set yet
         return True
     try:
         if heir is not None:
-            if isinstance(token, Token) or heir.before is not part.before:  # set raw
-                undo = token if isinstance(token, Token) else part.before
-                heir.var_token, heir.before = _renewed(heir, undo), part.before
+            # Without a token, it may still have been set raw between the two blocks.
+            if isinstance(token, Token) or heir.before is not part.before:
+                old = token if isinstance(token, Token) else part.before
+                heir.var_token, heir.before = _renewed(heir, old), part.before
             return heir.var_token is not LEFT and part.var_token is token
         if isinstance(token, Token):
             return stack.get() is top and not var.reset(token)  # type: ignore[func-returns-value]
@@ -622,9 +630,9 @@ def is_undone(part: AnyPart, heir: AnyPart | None, top: object) -> bool:
     return part.var_token is token and stack.get() is top and bool(var.set(value))
 
 
-def _renewed(part: AnyPart, undo: object) -> Token[Any] | State:
-    """Return a token for the part that restores what `undo` would; see `renew`."""
-    return LEFT if part.var_token is LEFT else renew(part.var, undo)
+def _renewed(part: AnyPart, old: object) -> Token[Any] | State:
+    """Return a token for the part that restores what `old` would; see `renew`."""
+    return LEFT if part.var_token is LEFT else renew(part.var, old)
 
 
 def _heir(

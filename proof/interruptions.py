@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parents[1] / "tests" / "test_strikes.py"
 TITLES = {
     "TestR11KeyboardInterrupt": "KeyboardInterrupt, at every instruction",
-    "TestR13Finalisers": "a finaliser that uses blocks, after every call",
+    "TestR13Finalisers": "a finaliser that uses or leaves blocks, at each call or line",
     "TestR13KeptOpen": "code that keeps a block open, at every call and line",
     "TestR13Settling": "code that uses blocks while others are settled, at every line",
     "TestR13AnyBlocks": "random blocks that come and go, at every call and line",

@@ -792,13 +792,13 @@ class TestR4Cost:
     ) -> None:
         """It is looked at again only if other code runs in the middle."""
         undone: list[object] = []
-        is_undone = _stack.is_undone
+        undo = _stack.undo
 
         def undoing(part: Any, heir: Any, top: object) -> bool:
             undone.append(part)
-            return is_undone(part, heir, top)
+            return undo(part, heir, top)
 
-        monkeypatch.setattr(_stack, "is_undone", undoing)
+        monkeypatch.setattr(_stack, "undo", undoing)
         for above in (TenantContext("t"), plan_context("above"), plan_context("p")):
             block = opened("p")
             with above:

@@ -58,6 +58,30 @@ def named_snapshot(name: str) -> Snapshot:
     return Snapshot(plan_context(name))
 
 
+def start_from(before: str) -> None:
+    """Set the plan raw, if it is to be set."""
+    if before != UNSET:
+        current_plan_name.set(before)
+
+
+def back_to(before: str) -> set[str | None]:
+    """Return what a variable may hold in the end: without its token, which a strike
+    may have lost, it cannot be unset. Then it has its default.
+    """
+    return {UNSET, None} if before == UNSET else {before}
+
+
+def holding_in_steps(context: PlanContext) -> Generator[None]:
+    """Take steps under a plan, and hold a block of this context between them."""
+
+    @plan_context("p")
+    def steps() -> Generator[None]:
+        with context:
+            yield
+
+    return steps()
+
+
 class TestR11KeyboardInterrupt:
     """A signal can strike between any two instructions of entering and leaving."""
 
@@ -74,13 +98,11 @@ class TestR11KeyboardInterrupt:
                     pass
 
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             struck = struck_at(step, enter_and_leave)
             gc.collect(0)  # the traceback has held the context
             with TenantContext("t"):
-                # Without its token a variable cannot be unset; it has its default.
-                assert held() in ({UNSET, None} if before == UNSET else {before})
+                assert held() in back_to(before)
                 assert len(active_contexts()) == 1
             assert held(current_tenant) == UNSET
             return struck
@@ -213,8 +235,7 @@ class TestR13Finalisers:
                 assert held() == "cleanup"
 
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             counter = InstructionCounter(step, finalise, after_calls=True)
             with counter, plan_context("p") as block:
                 inside = held(), active_contexts()
@@ -251,8 +272,7 @@ class TestR13Finalisers:
         inside = "p" if cls is PlanContext else None
 
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             block = opened(below)
             snapshot = Snapshot(*contexts)
             with LineCounter(step, lambda: leave(block)) as counter:
@@ -264,8 +284,7 @@ class TestR13Finalisers:
             if not struck:
                 assert held() == below
                 leave(block)
-            # The token may be lost, as to a signal.
-            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert held() in back_to(before)
             assert active_contexts() == ()
             return struck
 
@@ -322,8 +341,7 @@ class TestR13Finalisers:
         self, before: str, name: str
     ) -> None:
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             abandoned, other = [opened(name)], TenantContext("t").__enter__()
 
             def act() -> None:
@@ -341,8 +359,7 @@ class TestR13Finalisers:
                 act()
                 with RunContext(1):
                     pass
-            # The token may be lost, as to a signal.
-            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert held() in back_to(before)
             assert (held(current_tenant), active_contexts()) == (UNSET, ())
             return struck
 
@@ -351,8 +368,7 @@ class TestR13Finalisers:
     @pytest.mark.parametrize("before", [UNSET, "before", "p"])
     def test_one_that_abandons_two_blocks(self, before: str) -> None:
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             abandoned = [*map(opened, "pa")]
 
             def act() -> None:
@@ -368,8 +384,7 @@ class TestR13Finalisers:
                 act()
             assert (held(), active_contexts()) == ("p", (block,))
             leave(block)
-            # The token may be lost, as to a signal.
-            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert held() in back_to(before)
             return struck
 
         assert strikes(body) > 5
@@ -380,8 +395,7 @@ class TestR13Finalisers:
         self, before: str, kept: RunContext | Snapshot
     ) -> None:
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             abandoned = [opened("abandoned")]
             block = plan_context("p")
 
@@ -397,8 +411,7 @@ class TestR13Finalisers:
                 act()
             leave(block)
             leave(kept)
-            # The token may be lost, as to a signal.
-            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert held() in back_to(before)
             assert active_contexts() == ()
             return struck
 
@@ -527,8 +540,7 @@ class TestR13Finalisers:
         """Nobody can tell the two apart: one of them is left, and one stays."""
 
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             shared = make("p").__enter__()
             others = [*map(opened, between)]
 
@@ -548,8 +560,7 @@ class TestR13Finalisers:
                 assert held() == [*between, *kept][-1]
             while blocks := active_contexts():
                 leave(blocks[-1])
-            # The token may be lost, as to a signal.
-            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert held() in back_to(before)
             return struck
 
         assert strikes(body) > 10
@@ -624,8 +635,7 @@ class TestR13KeptOpen:
         after_calls: bool,
     ) -> None:
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             kept = cls(name)
             block = plan_context("p")
             counter = InstructionCounter(step, kept.__enter__, after_calls=after_calls)
@@ -657,8 +667,7 @@ class TestR13KeptOpen:
         """At each call, and at each line; a hook inside of a line may be too late."""
 
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             outer = [] if below == UNSET else [RunContext(1).__enter__()]
             block = opened("p")
             kept = cls(name)
@@ -678,8 +687,7 @@ class TestR13KeptOpen:
     @pytest.mark.parametrize("before", [UNSET, "before"])
     def test_a_snapshot_in_the_middle_of_an_exit(self, before: str) -> None:
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             block, kept = opened("p"), named_snapshot("kept")
             with InstructionCounter(step, kept.__enter__, after_calls=True) as counter:
                 leave(block)
@@ -720,8 +728,7 @@ class TestR13KeptOpen:
         self, before: str, name: str, make: Callable[[str], PlanContext | Snapshot]
     ) -> None:
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             block, heir = opened("p"), make(name)
             heir.__enter__()
             above = RunContext(1).__enter__()
@@ -730,8 +737,7 @@ class TestR13KeptOpen:
             struck = counter.left <= 0
             if not struck:
                 leave(heir)
-            # The token may be lost, as to a signal.
-            assert held() in ({UNSET, None} if before == UNSET else {before})
+            assert held() in back_to(before)
             leave(above)
             assert active_contexts() == ()
             return struck
@@ -743,8 +749,7 @@ class TestR13KeptOpen:
         """What is kept binds the same variable, and must not keep the block's value."""
 
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             kept = plan_context("kept")
             block, above = opened("p"), TenantContext("above").__enter__()
             with LineCounter(step, kept.__enter__) as counter:
@@ -798,13 +803,8 @@ class TestR13KeptOpen:
         """Whether it finds the block depends on the line. It never fails."""
         shared = plan_context("shared")
 
-        @plan_context("p")
-        def rows() -> Generator[None]:
-            with shared:
-                yield
-
         def body(step: int) -> bool:
-            steps = rows()
+            steps = holding_in_steps(shared)
             with LineCounter(step, lambda: leave(shared)) as counter:
                 next(steps)
             steps.close()
@@ -818,13 +818,8 @@ class TestR13KeptOpen:
         """In an enter. It may leave what is being entered instead, and never fails."""
         shared = plan_context("shared")
 
-        @plan_context("p")
-        def rows() -> Generator[None]:
-            with shared:
-                yield
-
         def body(step: int) -> bool:
-            steps = rows()
+            steps = holding_in_steps(shared)
             next(steps)
             with LineCounter(step, lambda: leave(shared)) as counter:
                 shared.__enter__()
@@ -873,8 +868,7 @@ class TestR13KeptOpen:
         self, before: str, cls: type[VarContext[str | None]]
     ) -> None:
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             kept = cls("kept")
             snapshot = Snapshot(plan_context("p"), TenantContext("t")).__enter__()
             with LineCounter(step, kept.__enter__) as counter:
@@ -1005,8 +999,7 @@ class TestR13Settling:
                 assert (held(), held(current_tenant)) == ("hook", "hook")
 
         def body(step: int) -> bool:
-            if before != UNSET:
-                current_plan_name.set(before)
+            start_from(before)
             make().__enter__()
             with LineCounter(step, use_a_block) as counter, plan_context("p"):
                 assert held() == "p"
@@ -1091,8 +1084,6 @@ class Story:
     strikes: an enter or an exit, in the middle of which others are.
     """
 
-    CONTEXTS: ClassVar[list[type[VarContext[Any]]]] = [PlanContext, TenantContext]
-
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)  # noqa: S311 - no secret
         self.before = self.random.choice([UNSET, "before", "p"])
@@ -1102,8 +1093,7 @@ class Story:
 
     def run(self, strike: Callable[[Callable[[], None]], Any]) -> bool:
         """Return whether the strike has come."""
-        if self.before != UNSET:
-            current_plan_name.set(self.before)
+        start_from(self.before)
         for _ in range(self.random.randrange(4)):
             self.open(self.context())
         if self.random.random() < 0.25:
@@ -1181,7 +1171,7 @@ class Story:
         """Each variable has the value of the innermost block that binds it."""
         blocks = active_contexts()
         assert Counter(map(id, blocks)) == Counter(map(id, self.blocks))
-        for cls in self.CONTEXTS:
+        for cls in CONTEXTS:
             values = [
                 each.get(cls) if isinstance(each, Snapshot) else each.value
                 for each in blocks
@@ -1189,10 +1179,9 @@ class Story:
             ]
             if values:
                 assert cls.current() == values[-1]
-            elif cls is PlanContext and self.before != UNSET:
-                assert held() == self.before
             else:
-                assert held(cls.var) in {UNSET, None}  # as after a signal
+                before = self.before if cls is PlanContext else UNSET
+                assert held(cls.var) in back_to(before)
 
 
 class TestR13AnyBlocks:
