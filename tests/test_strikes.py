@@ -745,6 +745,31 @@ class TestR13KeptOpen:
         assert strikes(body) > 20
 
     @pytest.mark.parametrize("before", [UNSET, "before"])
+    def test_the_block_below_is_left_in_the_middle_of_an_exit_out_of_order(
+        self, before: str
+    ) -> None:
+        """A variable that the exit is done with already is not left to its block."""
+        several = plan_context("p"), TenantContext("t")
+
+        def body(step: int) -> bool:
+            start_from(before)
+            below = opened("p")
+            block, above = [Snapshot(*several).__enter__() for _ in "12"]
+            with LineCounter(step, lambda: leave(below)) as counter:
+                leave(block)
+            struck = counter.left <= 0
+            if not struck:
+                leave(below)
+            assert (held(), held(current_tenant)) == ("p", "t")
+            assert active_contexts() == (above,)
+            leave(above)
+            assert held() in back_to(before)
+            assert held(current_tenant) in {UNSET, None}
+            return struck
+
+        assert strikes(body) > 20
+
+    @pytest.mark.parametrize("before", [UNSET, "before"])
     def test_at_each_line_of_an_exit_out_of_order(self, before: str) -> None:
         """What is kept binds the same variable, and must not keep the block's value."""
 
