@@ -210,6 +210,8 @@ def address() -> Iterator[str]:
     """Serve the application, from a Context that has a plan and a tenant of its own."""
     config = uvicorn.Config(
         ContextMiddleware(app, by_path),
+        # With uvloop, the older ones change the policy of the whole process, for good.
+        loop="asyncio",
         log_config=None,
         lifespan="on",
         access_log=False,
