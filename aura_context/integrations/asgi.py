@@ -85,12 +85,9 @@ class ContextMiddleware:
     async def _run_under(self, context: Any, *args: Any) -> Any:
         if context.overrides("__enter__", "__exit__", "__aenter__", "__aexit__"):
             async with context:  # an override runs on the context itself
-                return await self._run(context, *args)
-        with context.call_class(context) as handle:
-            return await self._run(handle, *args)
-
-    async def _run(self, handle: object, *args: Any) -> Any:
-        try:
+                try:
+                    return await self._app(*args)
+                finally:
+                    leave_leftovers(context)
+        with context.call_class(context):
             return await self._app(*args)
-        finally:
-            leave_leftovers(handle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from celery import Celery, current_task, signals
 from celery.local import Proxy
@@ -166,8 +166,7 @@ def _begin(task: Any, **_signal: Any) -> None:
 
 def _end(task: Any, **_signal: Any) -> None:
     """Leave what was bound, in the thread and Context that bound it."""
-    attributes = cast("dict[str, Any]", vars(task.request))
-    run = attributes.pop(_RUN, None)
+    run: object = task.request.__dict__.pop(_RUN, None)
     if isinstance(run, _Run):
         leave_leftovers(run.block)
         run.block.__exit__(None, None, None)

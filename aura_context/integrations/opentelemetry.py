@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import SpanProcessor
@@ -13,7 +13,7 @@ from ._shown import Shown, of_64_bits
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
     from typing import Any
 
     from opentelemetry.context import Context
@@ -58,7 +58,7 @@ class ContextSpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Add to the span; OpenTelemetry calls this in the thread that starts it."""
         # The public property hides how many there may be.
-        own = cast("Mapping[str, Any]", span._attributes)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - there is no other way
+        own: Any = span._attributes  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - there is no other way
         for name, value in self._shown.bound().items():
             if _has_room(own, name):
                 before = dict(own)
@@ -88,7 +88,7 @@ class ContextLogRecordProcessor(LogRecordProcessor):
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Add to the record; OpenTelemetry calls this in the thread that emits it."""
         # The SDK has replaced what the application gave by a mapping of its own.
-        own = cast("MutableMapping[str, Any]", log_record.log_record.attributes)
+        own: Any = log_record.log_record.attributes
         for name, value in self._shown.bound().items():
             if _has_room(own, name):
                 own[name] = of_64_bits(value)
