@@ -333,6 +333,16 @@ async def noting(_scope: Any, _receive: Any, _send: Any) -> None:
     note("app")
 
 
+def hooked(name: str) -> type[PlanContext]:
+    """Return a class that overrides this method alone, and notes the call."""
+
+    def hook(self: PlanContext, *args: Any) -> Any:
+        note(name)
+        return getattr(PlanContext, name)(self, *args)
+
+    return type("HookedContext", (PlanContext,), {name: hook})
+
+
 @pytest.mark.anyio
 class TestResolve:
     async def test_may_be_async(self) -> None:
@@ -372,12 +382,29 @@ class TestResolve:
         await call(ContextMiddleware(noting, returning(LedgerContext("nightly"))))
         assert [next_heard(), next_heard()] == [("app", "nightly"), ("exit", "nightly")]
 
+    @pytest.mark.parametrize("name", ["__enter__", "__aenter__"])
+    async def test_may_return_a_context_that_enters_in_its_own_way(
+        self, name: str
+    ) -> None:
+        await call(ContextMiddleware(noting, returning(hooked(name)("nightly"))))
+        assert [next_heard(), next_heard()] == [(name, None), ("app", "nightly")]
+
+    @pytest.mark.parametrize("name", ["__exit__", "__aexit__"])
+    async def test_may_return_a_context_that_exits_in_its_own_way(
+        self, name: str
+    ) -> None:
+        await call(ContextMiddleware(noting, returning(hooked(name)("nightly"))))
+        assert [next_heard(), next_heard()] == [("app", "nightly"), (name, "nightly")]
+
     @pytest.mark.parametrize("kind", ["http", "websocket"])
     async def test_anything_else_is_an_error_that_says_so(self, kind: str) -> None:
         resolve = returning("nightly")
-        message = r"must return a context.*Snapshot.*None.*an object of type str"
-        with pytest.raises(TypeError, match=message):
+        with pytest.raises(TypeError) as error:
             await call(ContextMiddleware(noting, resolve), kind)
+        assert str(error.value) == (
+            "resolve must return a context, such as plan_context('nightly'), "
+            "a Snapshot, or None for nothing; got an object of type str"
+        )
 
     async def test_its_error_reaches_the_server(self) -> None:
         def resolve(_scope: Any) -> None:

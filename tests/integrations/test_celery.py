@@ -304,6 +304,16 @@ class TestWorker:
         assert {*map(tuple, tasks.seen)} == {(None, 0, None)}
         assert logged(caplog) == []
 
+    def test_a_headers_field_that_is_no_mapping_is_none(self, tasks: Tasks) -> None:
+        """As it is in Celery where there is no such field."""
+
+        def tell(task: Any) -> Any:
+            return task.request.headers
+
+        tasks.add(tell, bind=True)
+        tasks.forge("tell", {"headers": "text"})
+        assert tasks.work() is None
+
     @pytest.mark.parametrize(
         "headers",
         [

@@ -140,6 +140,10 @@ class TestNames:
             take({"free": PlanContext, name: PlanContext})
         assert logging.getLogRecordFactory() is factory
 
+    def test_all_that_are_taken_are_told(self) -> None:
+        with pytest.raises(ValueError, match="has args, name itself:"):
+            install({"name": PlanContext, "free": PlanContext, "args": PlanContext})
+
     def test_free_ones(self) -> None:
         # Not taken, because it is we who have taken it.
         install({"plan.name": PlanContext})
@@ -224,6 +228,11 @@ class TestInstall:
             with plan_context("p"):
                 log.info("inside")
         assert out.getvalue() == "- | outside\np | inside\n"
+
+    def test_a_record_that_is_made_by_keyword(self) -> None:
+        install()
+        make = logging.getLogRecordFactory()
+        assert make("n", 20, "f", 1, "m", (), None, func="g").funcName == "g"
 
     def test_another_packages_logger(self) -> None:
         install()

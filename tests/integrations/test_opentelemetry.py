@@ -27,6 +27,7 @@ from opentelemetry.sdk._logs.export import (
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from typing_extensions import override
 
 from aura_context import PlanContext, carry, plan_context
 from aura_context.integrations import logging as integration
@@ -39,6 +40,8 @@ from tests.contexts import RunContext, TenantContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from opentelemetry.sdk._logs import ReadWriteLogRecord
 
 
 class Traces:
@@ -304,6 +307,22 @@ class TestLogRecords:
                 body="e", severity_number=SeverityNumber.WARN
             )
         assert logs.records == {"e": {"aura.plan_name": "p"}}
+
+    def test_whose_attributes_another_processor_has_replaced(self) -> None:
+        class Redacted(ContextLogRecordProcessor):
+            @override
+            def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+                log_record.log_record.attributes = {"rows": 3}
+                super().on_emit(log_record)
+
+        logs = Logs(Redacted(), SimpleLogRecordProcessor)
+        with plan_context("p"):
+            logs.log.warning("e")
+        logs.close()
+        assert logs.records == {"e": {"rows": 3, "aura.plan_name": "p"}}
+
+    def test_flush(self, logs: Logs) -> None:
+        assert logs.provider.force_flush()
 
     def test_threads(self, logs: Logs) -> None:
         together = threading.Barrier(4)

@@ -319,6 +319,31 @@ class TestStart:
             passed=1,
         )
 
+    def test_is_clean_after_an_import_that_set_a_variable(self, run: Runner) -> None:
+        run(
+            """
+            current_tenant.set("import")
+
+            def test_clean():
+                assert current_tenant.get() is None
+            """,
+            passed=1,
+        )
+
+    def test_is_clean_after_an_import_that_hid_what_it_set(self, run: Runner) -> None:
+        run(
+            """
+            current_tenant.set("import")
+            kept = [TenantContext(None).__enter__()]
+
+            def test_clean():
+                kept.clear()
+                with plan_context("p"):  # which settles abandoned blocks
+                    assert current_tenant.get() is None
+            """,
+            passed=1,
+        )
+
     def test_nothing_is_set_where_nothing_was(self, run: Runner) -> None:
         run(
             """
@@ -402,10 +427,20 @@ class TestFixtures:
                 request.getfixturevalue("plan")
                 assert current_plan_name.get() == "held"
 
+            @pytest.fixture
+            def tenant():
+                with TenantContext("acme"):
+                    yield
+
+            def test_one_after_the_other(request):
+                request.getfixturevalue("plan")
+                request.getfixturevalue("tenant")
+                assert current_plan_name.get() == "held"
+
             def test_next():
                 assert is_clean()
             """,
-            passed=3,
+            passed=4,
         )
 
     @pytest.mark.parametrize("scope", BROAD)
@@ -431,7 +466,11 @@ class TestFixtures:
             passed=1,
             errors=2,
         )
-        named = f"fixture 'plan' of {scope} scope holds PlanContext('held') open, for *"
+        named = (
+            f"fixture 'plan' of {scope} scope holds PlanContext('held') open, "
+            "for tests that never asked for it too: do that in a fixture of function "
+            "scope"
+        )
         out.fnmatch_lines([named, named])
 
     @pytest.mark.parametrize("scope", SCOPES)
@@ -446,7 +485,11 @@ class TestFixtures:
 
             @pytest.fixture(scope={scope!r})
             def unheld():
-                plan_context("unheld").__enter__()
+                both = [plan_context("unheld"), TenantContext("secret")]
+                for context in both:
+                    context.__enter__()
+                both.clear()
+                del context
                 yield
 
             def test_happens_to_run(plan): ...
@@ -459,7 +502,7 @@ class TestFixtures:
         out.fnmatch_lines(
             [
                 f"fixture 'plan' of {scope} scope left PlanContext('left') open",
-                f"fixture 'unheld' of {scope} scope * as by PlanContext('unheld')*",
+                f"fixture 'unheld' of {scope} scope * PlanContext('unheld') and *",
             ]
         )
 
@@ -651,13 +694,25 @@ class TestAsync:
                     async def test_happens_to_run(self, clean, plan): ...
                     async def test_other(self, clean):
                         assert is_clean()
+
+                class TestMethod:
+                    @fixture(scope={scope!r})
+                    @classmethod
+                    async def mine(cls):
+                        async with plan_context("mine"):
+                            yield
+
+                    async def test_mine(self, mine): ...
                 """
             ),
             passed=times,
-            errors=times,
+            errors=2 * times,
         )
         out.fnmatch_lines(
-            [f"*fixture 'plan' of {scope} scope holds PlanContext('held') open, for *"]
+            [
+                f"*fixture 'plan' of {scope} scope holds PlanContext('held') open, *",
+                f"*fixture 'mine' of {scope} scope holds PlanContext('mine') open, *",
+            ]
         )
 
 
