@@ -322,7 +322,7 @@ def prove(session: nox.Session) -> None:
     session.run("python", "proof/prove.py", *session.posargs, env=env)
 
 
-@nox.session(python="3.13")
+@nox.session(python="3.14")
 @nox.parametrize("part", ["core", "integrations"])
 def mutate(session: nox.Session, part: str) -> None:
     """Change the code in many small ways, and list the changes that no test notices.
