@@ -71,6 +71,7 @@ SKIPPED = [
     "tests/test_messages.py::TestN6Warnings::test_where_warnings_are_errors",
     f"{FOREIGN_EXIT}test_hidden_by_default_and_pointing_at_the_block",
     f"{FOREIGN_EXIT}test_pointing_at_what_closes_an_exit_stack",
+    f"{FOREIGN_EXIT}test_where_nothing_but_the_package_runs",
     f"{FOREIGN_EXIT}test_with_tracemalloc_it_says_where_the_context_was_made",
     # A server does not recognise the wrapper as a coroutine function.
     "tests/integrations/test_asgi.py::TestServed",
