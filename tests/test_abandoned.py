@@ -7,12 +7,13 @@ import gc
 import sys
 import warnings
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aura_context import (
     ForeignExitWarning,
+    Snapshot,
     _stack,
     active_contexts,
     current_plan_name,
@@ -85,6 +86,14 @@ class TestR11Abandoned:
         with TenantContext("t"):
             generator = holding("lost")
             next(generator)
+            abandon(generator)
+        assert held() == UNSET
+
+    @pytest.mark.parametrize("above", [TenantContext("t"), Snapshot()])
+    def test_put_right_at_the_exit_of_a_block_above(self, above: Any) -> None:
+        generator = holding("lost")
+        next(generator)
+        with above:
             abandon(generator)
         assert held() == UNSET
 
