@@ -71,13 +71,14 @@ def back_to(before: str) -> set[str | None]:
     return {UNSET, None} if before == UNSET else {before}
 
 
-def holding_in_steps(context: PlanContext) -> Generator[None]:
+def holding_in_steps(context: PlanContext) -> Generator[object]:
     """Take steps under a plan, and hold a block of this context between them."""
 
     @plan_context("p")
-    def steps() -> Generator[None]:
+    def steps() -> Generator[object]:
         with context:
-            yield
+            while True:
+                yield held()
 
     return steps()
 
@@ -825,14 +826,51 @@ class TestR13KeptOpen:
     )
     @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
     def test_one_that_leaves_a_block_while_it_is_suspended(self) -> None:
-        """Whether it finds the block depends on the line. It never fails."""
+        """Whether it finds the block depends on the line. It never fails.
+
+        A block that it has found is not opened again by the next step.
+        """
         shared = plan_context("shared")
 
         def body(step: int) -> bool:
+            found = False
+
+            def strike() -> None:
+                nonlocal found
+                found = shared in active_contexts()
+                leave(shared)
+
             steps = holding_in_steps(shared)
-            with LineCounter(step, lambda: leave(shared)) as counter:
+            with LineCounter(step, strike) as counter:
                 next(steps)
+            assert next(steps) in ({"p"} if found else {"p", "shared"})
             steps.close()
+            assert (held(), active_contexts()) == (UNSET, ())
+            return counter.left <= 0
+
+        assert strikes(body) > 40
+
+    @pytest.mark.skipif(
+        sys.version_info < (3, 13),
+        reason="Python 3.12 and older crash if a generator's frame is traced",
+    )
+    def test_one_that_drops_a_block_while_it_is_suspended(self) -> None:
+        def body(step: int) -> bool:
+            kept: list[PlanContext] = []
+
+            @plan_context("p")
+            def steps() -> Generator[None]:
+                kept.append(opened("dropped"))
+                yield
+
+            generator = steps()
+            with LineCounter(step, kept.clear) as counter:
+                next(generator)
+            assert held() in {UNSET, "dropped"}
+            assert [*generator] == []
+            kept.clear()
+            with plan_context("next"):
+                pass
             assert (held(), active_contexts()) == (UNSET, ())
             return counter.left <= 0
 
