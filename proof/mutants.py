@@ -232,7 +232,7 @@ def main() -> int:
     for mutant, word in results(copy, asked.names).items():
         row = rows.setdefault(mutant.rsplit(".", 2)[-2], Counter())
         outcome = "noticed"
-        # It takes tests that could not begin for a timeout, too.
+        # mutmut takes tests that could not begin for a timeout, too.
         if word != "killed":
             made = change(copy, mutant)
             if made in harmless:

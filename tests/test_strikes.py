@@ -64,6 +64,12 @@ def start_from(before: str) -> None:
         current_plan_name.set(before)
 
 
+traces_generators = pytest.mark.skipif(
+    sys.version_info < (3, 13),
+    reason="Python 3.12 and older crash if a generator's frame is traced",
+)
+
+
 def back_to(before: str) -> set[str | None]:
     """Return what a variable may hold in the end: without its token, which a strike
     may have lost, it cannot be unset. Then it has its default.
@@ -791,10 +797,7 @@ class TestR13KeptOpen:
             warnings.simplefilter("ignore")  # of the last step, where none is kept
             assert strikes(body) > 20
 
-    @pytest.mark.skipif(
-        sys.version_info < (3, 13),
-        reason="Python 3.12 and older crash if a generator's frame is traced",
-    )
+    @traces_generators
     def test_at_each_line_of_a_generators_steps(self) -> None:
         """What the decorator or the body has bound is never left in the consumer."""
 
@@ -820,10 +823,7 @@ class TestR13KeptOpen:
             warnings.simplefilter("ignore")  # what the generator keeps goes with it
             assert strikes(body) > 100
 
-    @pytest.mark.skipif(
-        sys.version_info < (3, 13),
-        reason="Python 3.12 and older crash if a generator's frame is traced",
-    )
+    @traces_generators
     @pytest.mark.filterwarnings("ignore::aura_context.ForeignExitWarning")
     def test_one_that_leaves_a_block_while_it_is_suspended(self) -> None:
         """Whether it finds the block depends on the line. It never fails.
@@ -850,10 +850,7 @@ class TestR13KeptOpen:
 
         assert strikes(body) > 40
 
-    @pytest.mark.skipif(
-        sys.version_info < (3, 13),
-        reason="Python 3.12 and older crash if a generator's frame is traced",
-    )
+    @traces_generators
     def test_one_that_drops_a_block_while_it_is_suspended(self) -> None:
         def body(step: int) -> bool:
             kept: list[PlanContext] = []

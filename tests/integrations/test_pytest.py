@@ -499,10 +499,11 @@ class TestFixtures:
             passed=2 if scope == "function" else 1,
             errors=2,
         )
+        both = "as by PlanContext('unheld') and current_tenant changed"
         out.fnmatch_lines(
             [
                 f"fixture 'plan' of {scope} scope left PlanContext('left') open",
-                f"fixture 'unheld' of {scope} scope * PlanContext('unheld') and *",
+                f"fixture 'unheld' of {scope} scope * {both}*",
             ]
         )
 
@@ -710,8 +711,11 @@ class TestAsync:
         )
         out.fnmatch_lines(
             [
-                f"*fixture 'plan' of {scope} scope holds PlanContext('held') open, *",
-                f"*fixture 'mine' of {scope} scope holds PlanContext('mine') open, *",
+                f"*fixture {name!r} of {scope} scope holds {context} open, for *"
+                for name, context in (
+                    ("plan", "PlanContext('held')"),
+                    ("mine", "PlanContext('mine')"),
+                )
             ]
         )
 
